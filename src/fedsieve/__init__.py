@@ -1,0 +1,1 @@
+"""FedSieve: federated learning that is private, robust and cheap at once."""

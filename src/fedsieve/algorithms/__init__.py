@@ -1,0 +1,1 @@
+"""One file per published algorithm: a composition of the rooms below."""

@@ -1,0 +1,1 @@
+"""Shared linear maps to few numbers, and codes from vectors to bytes."""

@@ -1,0 +1,1 @@
+"""Codes from one vector to bytes and back, one file each."""

@@ -1,0 +1,1 @@
+"""Shared linear maps R^d -> R^k, one file each."""

@@ -1,0 +1,1 @@
+"""What is trained: flat parameters, per-sample gradients, models, data sets, partitions."""

@@ -1,0 +1,114 @@
+"""A model's parameters as one contiguous vector.
+
+``theta`` is a float32 vector of d numbers; the module's parameters are *views* of it, in the order
+of ``module.named_parameters()``. Loading a vector moves pointers, not numbers.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from fedsieve.learning.layout import Layout, Slot
+
+
+class FlatModel:
+    """An ``nn.Module`` whose parameters live in one flat vector.
+
+    The module is copied; the caller's object is never changed.
+
+    Args:
+        module: Any module. Batch normalisation is refused: it mixes the samples of a batch, so a
+            sample has no gradient of its own, and its running statistics leave the client raw.
+        input_shape: Shape of one sample, such as ``(1, 28, 28)``.
+
+    Raises:
+        ValueError: Batch normalisation, no trainable parameter, or a parameter that is not floating
+            point.
+
+    Example:
+        >>> model = FlatModel(nn.Linear(2, 3), (2,))
+        >>> model.d, [slot.name for slot in model.layout.slots]
+        (9, ['weight', 'bias'])
+    """
+
+    def __init__(self, module: nn.Module, input_shape: tuple[int, ...]) -> None:
+        _refuse_batch_statistics(module)
+        self.module = copy.deepcopy(module)
+        for part in self.module.modules():
+            if getattr(part, "inplace", False):
+                part.inplace = False  # a tapped activation must survive until the backward pass
+        slots, start = [], 0
+        for name, parameter in self.module.named_parameters():
+            if not parameter.is_floating_point():
+                raise ValueError(
+                    f"parameter {name!r} has dtype {parameter.dtype}, not a float type"
+                )
+            slots.append(Slot(name, tuple(parameter.shape), start))
+            start += parameter.numel()
+        if not slots:
+            raise ValueError(f"{type(module).__name__} has no parameters to train")
+        self.layout = Layout(tuple(slots), tuple(input_shape))
+        self._parameters = [parameter for _, parameter in self.module.named_parameters()]
+        self._bound: tuple[int, torch.dtype] | None = None
+        self.bind(self.read())
+
+    @property
+    def d(self) -> int:
+        """Number of parameters."""
+        return self.layout.d
+
+    def read(self) -> Tensor:
+        """The parameters as a new flat vector (d,)."""
+        return torch.cat([p.detach().reshape(-1) for p in self._parameters]).contiguous()
+
+    def bind(self, theta: Tensor) -> nn.Module:
+        """Make the module's parameters views of ``theta`` (d,) and return the module.
+
+        Raises:
+            ValueError: ``theta`` is not a contiguous vector of d numbers.
+        """
+        if theta.shape != (self.d,) or not theta.is_contiguous():
+            raise ValueError(
+                f"theta has shape {tuple(theta.shape)} (contiguous: {theta.is_contiguous()}); "
+                f"a contiguous vector of shape ({self.d},) is needed"
+            )
+        key = (theta.data_ptr(), theta.dtype)
+        if self._bound != key:
+            for parameter, view in zip(self._parameters, self.views(theta), strict=True):
+                parameter.requires_grad_(False)
+                parameter.data = view
+            self._bound = key
+            self._held = theta  # the memory that the views point to must stay alive
+        return self.module
+
+    def views(self, theta: Tensor) -> list[Tensor]:
+        """The parameter tensors as views of ``theta``, in the layout's order."""
+        return [theta[s.start : s.stop].view(s.shape) for s in self.layout.slots]
+
+    def named_views(self, theta: Tensor) -> dict[str, Tensor]:
+        """Parameter name -> view of ``theta``."""
+        return {s.name: v for s, v in zip(self.layout.slots, self.views(theta), strict=True)}
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"module": self.module, "layout": self.layout}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._parameters = [parameter for _, parameter in self.module.named_parameters()]
+        self._bound = None
+        self.bind(self.read())
+
+
+def _refuse_batch_statistics(module: nn.Module) -> None:
+    for name, part in module.named_modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) or getattr(
+            part, "track_running_stats", False
+        ):
+            raise ValueError(
+                f"layer {name or '(root)'!r} is {type(part).__name__}: it mixes the samples of a "
+                "batch and keeps running statistics, so no sample has a gradient of its own and "
+                "unclipped statistics would leave the client; use nn.GroupNorm or nn.LayerNorm"
+            )

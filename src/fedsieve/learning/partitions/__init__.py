@@ -1,0 +1,1 @@
+"""Ways of dividing a data set among clients, one file each."""

@@ -1,0 +1,55 @@
+"""Which records a client visits: Poisson batches, mini-batches, epochs.
+
+Every draw is keyed by (round, client, step) in the data stream, so it does not depend on which
+other clients take part or on the process in which the client runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fedsieve.learning.data import Batch, Shards
+from fedsieve.randomness import Streams
+
+
+def poisson(
+    shards: Shards, clients: Sequence[int], batch: float, streams: Streams, *labels: int
+) -> Batch:
+    """Each client's Poisson batch: every record joins independently with probability q = batch/N_i.
+
+    Args:
+        shards: The clients' data.
+        clients: Ids of the clients that draw.
+        batch: Expected batch size, a public constant, 0 < batch <= N_i.
+        streams: The data stream is used.
+        labels: Further keys of the draw: round and step.
+
+    Returns:
+        A batch whose counts vary and may be 0; it is never truncated or refilled, because the
+        amplification by sampling holds for independent inclusions only.
+    """
+    chosen = []
+    for client in clients:
+        part = shards.parts[client]
+        q = batch / len(part)
+        inclusion = streams.data(client, *labels).random(len(part)) < q
+        chosen.append(part[inclusion])
+    return _joined(shards, chosen)
+
+
+def minibatch(
+    shards: Shards, clients: Sequence[int], batch: int, streams: Streams, *labels: int
+) -> Batch:
+    """Each client's mini-batch of min(batch, N_i) records, drawn without replacement."""
+    chosen = []
+    for client in clients:
+        part = shards.parts[client]
+        size = min(batch, len(part))
+        chosen.append(part[streams.data(client, *labels).choice(len(part), size, replace=False)])
+    return _joined(shards, chosen)
+
+
+def _joined(shards: Shards, chosen: list[np.ndarray]) -> Batch:
+    return shards.gather(np.concatenate(chosen), tuple(len(c) for c in chosen))

@@ -1,0 +1,1 @@
+"""Mechanisms: clipping, noise, accounting, the client's budget ledger."""

@@ -1,0 +1,1 @@
+"""The round loop for a whole cohort on one machine."""
