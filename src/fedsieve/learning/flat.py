@@ -39,7 +39,7 @@ class FlatModel:
         self.module = copy.deepcopy(module)
         for part in self.module.modules():
             if getattr(part, "inplace", False):
-                part.inplace = False  # a tapped activation must survive until the backward pass
+                part.__dict__["inplace"] = False  # a tapped activation must survive until the backward pass
         slots, start = [], 0
         for name, parameter in self.module.named_parameters():
             if not parameter.is_floating_point():
