@@ -56,11 +56,11 @@ INSTALL = $$(test -x $(BIN)/pip && echo $(BIN)/python -m pip || echo $(PYTHON) -
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 14) else f"{sys.executable} is Python {v[0]}.{v[1]}; FedSieve needs 3.11, 3.12 or 3.13: make PYTHON=python3.12 ...")'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv || $(PYTHON) -m venv --clear --without-pip .venv
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || $(PYTHON) -m venv --clear --without-pip .venv
 	@echo "Installing into .venv: some minutes the first time, nothing afterwards ..."
-	$(INSTALL) ".[dev]"
+	@$(INSTALL) ".[dev]"
 	@touch $@
 
 $(DOCS): $(READY)
-	$(INSTALL) ".[dev,docs]"
+	@$(INSTALL) ".[dev,docs]"
 	@touch $@
