@@ -1,0 +1,168 @@
+"""Combinations of settings that cannot be run; every message gives key, value and what is allowed.
+
+What the configuration alone decides is checked when a `Config` is made (`combination`); what needs
+the data or the model is checked by `fits_data` and `fits_model` before the first round.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from fedsieve.registry import component
+
+if TYPE_CHECKING:
+    from fedsieve.experiments.config import Config, Privacy
+    from fedsieve.experiments.resolve import Facts
+
+NOT_PRIVATE = {
+    "byrd-saga": "each released difference of table entries is a new query on the same records",
+}
+"""Algorithms whose messages the mechanism here does not cover, and why."""
+
+
+def noise_is_given_once(privacy: Privacy) -> None:
+    """Exactly one of epsilon and noise_multiplier."""
+    epsilon, noise = privacy.epsilon, privacy.noise_multiplier
+    if epsilon is not None and noise is not None:
+        raise ValueError(
+            f"privacy.epsilon={epsilon} and privacy.noise_multiplier={noise} are both given; "
+            "allowed is one of them, the other follows from it"
+        )
+    if epsilon is None and noise is None:
+        raise ValueError("privacy needs privacy.epsilon > 0 or privacy.noise_multiplier > 0")
+
+
+def combination(config: Config) -> None:
+    """What can be refused before any data is read.
+
+    Raises:
+        ValueError: Naming the keys in conflict.
+    """
+    _federation(config)
+    _attack(config)
+    if config.privacy is not None:
+        if (why := NOT_PRIVATE.get(config.algorithm.name)) is not None:
+            raise ValueError(
+                f"algorithm.name={config.algorithm.name!r} cannot be run with [privacy]: {why}; "
+                "leave the section out (--set privacy=none) or choose algorithm.name='sieve'"
+            )
+        _codec(config)
+    if config.aggregation.rule is not None:
+        rule_withstands(config)
+
+
+def _federation(config: Config) -> None:
+    federation = config.federation
+    n, f = federation.clients, federation.byzantine
+    if f >= n:
+        raise ValueError(
+            f"federation.byzantine={f} of federation.clients={n}: somebody must be honest; "
+            f"allowed are 0..{n - 1}"
+        )
+    if isinstance(federation.participation, int) and federation.participation > n:
+        raise ValueError(
+            f"federation.participation={federation.participation} exceeds "
+            f"federation.clients={n}; allowed are 2..{n} or a fraction in (0, 1]"
+        )
+
+
+def _attack(config: Config) -> None:
+    if config.attack.name != "none" and config.federation.byzantine == 0:
+        raise ValueError(
+            f"attack.name={config.attack.name!r} with federation.byzantine=0: nobody would attack; "
+            "set federation.byzantine >= 1 or attack.name='none'"
+        )
+    if config.attack.strength is not None and config.attack.name == "none":
+        raise ValueError(
+            f"attack.strength={config.attack.strength} with attack.name='none'; "
+            "name an attack or leave the strength out"
+        )
+
+
+def _codec(config: Config) -> None:
+    if config.codec.name == "none" or not config.codec.before_noise:
+        return
+    code = component("codec", config.codec.name).build()
+    if getattr(code, "data_dependent", True):
+        raise ValueError(
+            f"codec.before_noise=true with codec.name={config.codec.name!r} and [privacy]: what "
+            "this code keeps depends on the raw private data; allowed is codec.before_noise=false"
+        )
+
+
+def rule_withstands(config: Config) -> None:
+    """The rule, and each pre-aggregator, is defined for f malicious messages among the cohort."""
+    n = config.federation.cohort
+    f = config.federation.byzantine if config.aggregation.f is None else config.aggregation.f
+    key = "federation.byzantine" if config.aggregation.f is None else "aggregation.f"
+    named = [("aggregation.rule", "rule", config.aggregation.rule)]
+    named += [("aggregation.pre", "pre-aggregator", pre) for pre in config.aggregation.pre or ()]
+    for role, family, name in named:
+        largest = _breakdown(family, name, n, f)
+        if largest is not None and f > largest:
+            raise ValueError(
+                f"{key}={f} is too many for {role}={name!r} with {n} clients per round; "
+                f"the largest allowed is {largest}"
+            )
+
+
+def _breakdown(family: str, name: str | None, n: int, f: int) -> int | None:
+    """Largest legal f, or ``None`` for a rule without an f, such as the mean."""
+    if name is None or name.startswith("custom:"):
+        return None
+    found = component(family, name)
+    if "f" not in inspect.signature(found.factory).parameters:
+        return None
+    rule: Any = found.build(f=f, n=n)
+    return int(rule.breakdown(n)) if hasattr(rule, "breakdown") else (n - 1) // 2
+
+
+def fits_data(config: Config, *, task: str, owners: bool) -> None:
+    """What can be refused once the data set is read, before it is divided.
+
+    Args:
+        config: The configuration.
+        task: The data set's, "classification" or "regression".
+        owners: Whether its records have natural owners.
+
+    Raises:
+        ValueError: Naming key, value and what is allowed.
+    """
+    if config.data.partition == "natural" and not owners:
+        raise ValueError(
+            f"data.partition='natural': the records of data.name={config.data.name!r} have no "
+            "owners; allowed are iid, dirichlet, shards, gamma, extreme"
+        )
+    if task != "regression":
+        return
+    if config.attack.name == "label-flip":
+        raise ValueError(
+            f"attack.name='label-flip': data.name={config.data.name!r} is a regression and has no "
+            "classes to flip; choose another attack"
+        )
+    if config.data.partition in ("dirichlet", "shards", "gamma", "extreme"):
+        raise ValueError(
+            f"data.partition={config.data.partition!r} sorts by class, and "
+            f"data.name={config.data.name!r} is a regression; allowed is iid"
+        )
+
+
+def fits_model(config: Config, facts: Facts) -> None:
+    """What can be refused once data and model are known; ``config`` is resolved.
+
+    Raises:
+        ValueError: Naming key, value and what is allowed.
+    """
+    k, batch = config.projection.k, config.algorithm.batch
+    if k is not None and k > facts.d:
+        raise ValueError(
+            f"projection.k={k} exceeds the model's d={facts.d} parameters; allowed are 1..{facts.d}"
+        )
+    smallest = min(facts.sizes)
+    if batch is not None and batch > smallest:
+        raise ValueError(
+            f"algorithm.batch={batch} exceeds the {smallest} records of the smallest client; "
+            f"allowed are 1..{smallest}"
+        )
+    rule_withstands(config)

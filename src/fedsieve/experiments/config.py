@@ -1,0 +1,309 @@
+"""The configuration of a run: one frozen model per section, every key with its range and meaning.
+
+Descriptions and ranges are written once, here: the JSON schema (``fedsieve schema``), the commented
+file (``fedsieve init``) and the error messages are made from them. ``None`` stands for "the
+algorithm's own default" and is filled by `fedsieve.experiments.resolve.resolve`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from fedsieve.experiments import checks
+from fedsieve.registry import component
+
+CUSTOM = "custom:"
+"""Prefix of the name of an object that the caller passed to ``fedsieve.run`` himself."""
+
+UNREGISTERED = {"attack": ("none",), "codec": ("none",)}
+"""Names that stand for the absence of a component."""
+
+
+def _known(family: str) -> Callable[[str], str]:
+    def check(name: str) -> str:
+        if name not in UNREGISTERED.get(family, ()) and not name.startswith(CUSTOM):
+            component(family, name)
+        return name
+
+    return check
+
+
+def _name_of(family: str) -> tuple[AfterValidator, Any]:
+    return AfterValidator(_known(family)), Field(json_schema_extra={"family": family})
+
+
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str | int) and not isinstance(value, bool) else value
+
+
+def _path(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _share(value: int | float) -> int | float:
+    if isinstance(value, int):
+        if value < 1:
+            raise ValueError("a number of clients is a whole number >= 1")
+        return value if value > 1 else 1.0
+    if not 0 < value <= 1:
+        raise ValueError("a fraction of the clients lies in (0, 1], a number of them is whole")
+    return value
+
+
+AlgorithmName = Annotated[str, *_name_of("algorithm")]
+AttackName = Annotated[str, *_name_of("attack")]
+CodecName = Annotated[str, *_name_of("codec")]
+DatasetName = Annotated[str, *_name_of("dataset")]
+ModelName = Annotated[str, *_name_of("model")]
+PartitionName = Annotated[str, *_name_of("partition")]
+PreAggregatorName = Annotated[str, *_name_of("pre-aggregator")]
+ProjectionName = Annotated[str, *_name_of("projection")]
+RuleName = Annotated[str, *_name_of("rule")]
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Widths = Annotated[tuple[Count, ...], Field(strict=False), BeforeValidator(_listed)]
+PreAggregators = Annotated[
+    tuple[PreAggregatorName, ...], Field(strict=False), BeforeValidator(_listed)
+]
+
+
+class Section(BaseModel):
+    """What every section keeps: no unknown key, no silent conversion, no change afterwards."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Data(Section):
+    """Which records, and who holds them."""
+
+    name: DatasetName = Field(default="fashion-mnist", description="data set; `fedsieve data list`")
+    dir: Annotated[str, BeforeValidator(_path)] | None = Field(
+        default=None, description="directory that is searched first; default: FEDSIEVE_DATA"
+    )
+    download: bool = Field(default=False, description="fetch the set if no file of it is found")
+    partition: PartitionName = Field(default="iid", description="how the records go to the clients")
+    alpha: Positive = Field(
+        default=0.5,
+        description="concentration of the dirichlet partition; small: few classes per client",
+    )
+    classes_per_client: Count = Field(
+        default=2, description="classes of a client in the shards partition"
+    )
+    gamma: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="share dealt iid in the gamma partition; the rest is sorted",
+    )
+    sizes: Literal["equal", "dirichlet"] = Field(
+        default="equal", description="how many records a client gets"
+    )
+    size_alpha: Positive = Field(default=2.0, description="concentration of dirichlet sizes")
+
+
+class Federation(Section):
+    """Who takes part."""
+
+    clients: Count = Field(default=20, description="number of clients")
+    byzantine: int = Field(default=0, ge=0, description="how many of them are malicious")
+    participation: Annotated[int | float, AfterValidator(_share)] = Field(
+        default=1.0,
+        description="cohort of a round: a fraction in (0, 1], or a number of clients above 1",
+    )
+    dropout: Probability = Field(
+        default=0.0, description="probability that a client of the cohort sends nothing"
+    )
+    stragglers: Probability = Field(
+        default=0.0, description="probability that a client manages only part of its local steps"
+    )
+
+    @property
+    def cohort(self) -> int:
+        """Clients per round."""
+        if isinstance(self.participation, int):
+            return min(self.participation, self.clients)
+        return max(1, round(self.participation * self.clients))
+
+
+class Model(Section):
+    """What is trained."""
+
+    name: ModelName = Field(default="mlp", description="model; `fedsieve list model`")
+    hidden: Widths = Field(default=(64,), description="widths of the hidden layers of an mlp")
+
+
+class Algorithm(Section):
+    """How it is trained."""
+
+    name: AlgorithmName = Field(default="sieve", description="algorithm; `fedsieve list algorithm`")
+    lr: Positive | None = Field(default=None, description="learning rate of a client step")
+    server_lr: Positive | None = Field(default=None, description="learning rate of the server step")
+    momentum: float | None = Field(default=None, ge=0, lt=1, description="momentum of a client")
+    batch: Count | None = Field(default=None, description="(expected) records of a client per step")
+    local_steps: Count | None = Field(default=None, description="steps of a client per round")
+    mixing: float | None = Field(
+        default=None, gt=0, le=1, description="peer-to-peer: weight of the neighbourhood's average"
+    )
+    graph: Literal["ring", "complete"] | None = Field(
+        default=None, description="peer-to-peer: who is whose neighbour"
+    )
+
+
+class Projection(Section):
+    """The shared linear map R^d -> R^k; identity is R^d itself."""
+
+    name: ProjectionName | None = Field(
+        default=None, description="projection; `fedsieve list projection`"
+    )
+    k: Count | None = Field(default=None, description="numbers in a message, k <= d")
+    refresh: int | None = Field(
+        default=None, ge=0, description="rounds after which the map is planned anew; 0: never"
+    )
+
+
+class Privacy(Section):
+    """Record-level differential privacy of every client; without this section there is none."""
+
+    epsilon: Positive | None = Field(
+        default=None,
+        description="total epsilon of the run; calibrates the noise (or noise_multiplier)",
+    )
+    delta: float = Field(default=1e-5, gt=0, lt=1, description="delta of the statement, in (0, 1)")
+    clip: Positive | None = Field(
+        default=None, description="largest norm of a record's gradient in R^k"
+    )
+    noise_multiplier: Positive | None = Field(
+        default=None, description="noise standard deviation / clip; instead of epsilon"
+    )
+    noise_seed: int | None = Field(
+        default=None,
+        ge=0,
+        description="simulation only: seed of the noise; default: the system's entropy",
+    )
+    relation: Literal["add-remove", "replace-one", "zero-out"] = Field(
+        default="add-remove", description="which data sets are neighbours"
+    )
+
+    @model_validator(mode="after")
+    def _one_noise(self) -> Privacy:
+        checks.noise_is_given_once(self)
+        return self
+
+
+class Attack(Section):
+    """What the malicious clients do."""
+
+    name: AttackName = Field(default="none", description="attack; `fedsieve list attack`")
+    strength: float | None = Field(
+        default=None,
+        allow_inf_nan=False,
+        description="fixed strength; default: a line search against the rule",
+    )
+
+
+class Aggregation(Section):
+    """How the server combines the messages."""
+
+    rule: RuleName | None = Field(default=None, description="rule; `fedsieve list rule`")
+    pre: PreAggregators | None = Field(
+        default=None, description='pre-aggregators before the rule, such as ["nnm"]'
+    )
+    f: int | None = Field(
+        default=None,
+        ge=0,
+        description="malicious messages per round that the rule withstands; "
+        "default: federation.byzantine",
+    )
+
+
+class Codec(Section):
+    """How a message becomes bytes."""
+
+    name: CodecName = Field(default="none", description="code of a message; `fedsieve list codec`")
+    before_noise: bool = Field(
+        default=False,
+        description="code before the noise; with privacy only for data-independent codes",
+    )
+
+
+class Checkpoint(Section):
+    """What survives a crash."""
+
+    every: int = Field(default=10, ge=0, description="rounds between checkpoints; 0: none")
+
+
+class Evaluation(Section):
+    """How often the model is tested."""
+
+    every: Count = Field(
+        default=5, description="rounds between evaluations; the last is always evaluated"
+    )
+
+
+class Config(Section):
+    """Everything that decides a run.
+
+    Raises:
+        pydantic.ValidationError: A value or a combination that cannot be run;
+            `fedsieve.experiments.toml.parse` turns it into a one-line `ConfigError`.
+
+    Example:
+        >>> Config(rounds=3).federation.cohort
+        20
+    """
+
+    name: str | None = Field(default=None, description="title of the run in reports")
+    seed: int = Field(
+        default=0, ge=0, description="seed of data order, partition, model and projections"
+    )
+    rounds: Count = Field(default=150, description="number of rounds")
+    device: str = Field(
+        default="cpu", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="number format of the model's forward and backward pass"
+    )
+    workers: Count | Literal["auto"] = Field(
+        default=1, description='processes for algorithms with local steps; "auto": one per core'
+    )
+    data: Data = Field(default_factory=Data)
+    federation: Federation = Field(default_factory=Federation)
+    model: Model = Field(default_factory=Model)
+    algorithm: Algorithm = Field(default_factory=Algorithm)
+    projection: Projection = Field(default_factory=Projection)
+    privacy: Privacy | None = Field(default=None, description="no section: no differential privacy")
+    attack: Attack = Field(default_factory=Attack)
+    aggregation: Aggregation = Field(default_factory=Aggregation)
+    codec: Codec = Field(default_factory=Codec)
+    checkpoint: Checkpoint = Field(default_factory=Checkpoint)
+    evaluation: Evaluation = Field(default_factory=Evaluation)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Config:
+        checks.combination(self)
+        return self
+
+    @property
+    def title(self) -> str:
+        """The run's name, or what it is."""
+        if self.name is not None:
+            return self.name
+        attack = "" if self.attack.name == "none" else f"-{self.attack.name}"
+        return f"{self.algorithm.name}-{self.data.name}{attack}-seed{self.seed}"
+
+
+DEMO: dict[str, Any] = {
+    "federation": {"clients": 20, "byzantine": 4},
+    "attack": {"name": "alie"},
+    "privacy": {"epsilon": 4.0, "delta": 1e-5},
+    "algorithm": {"name": "sieve"},
+    "data": {"name": "fashion-mnist"},
+    "model": {"name": "mlp", "hidden": [64]},
+}
+"""What ``fedsieve run`` does without a file, where it differs from the defaults."""

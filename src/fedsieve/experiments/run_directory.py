@@ -1,0 +1,362 @@
+"""The directory that a run leaves behind, and what may stand in it.
+
+Every file is written beside its place and then moved there, so that a reader, or a run that is
+resumed after a crash, finds each file either whole or not at all::
+
+    config.toml  manifest.json  partition.json  metrics.parquet  summary.json
+    checkpoints/  report.html  figures/*.png
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fedsieve._version import __version__
+from fedsieve.experiments import toml
+from fedsieve.experiments.config import Config
+
+PHASES = ("sample", "client", "attack", "codec", "aggregate", "server", "evaluate")
+"""What a round spends its time on; ``seconds_PHASE`` in the metrics."""
+
+SCHEMA = pa.schema(
+    [
+        ("round", pa.int64()),
+        ("accuracy", pa.float64()),
+        ("loss", pa.float64()),
+        ("epsilon", pa.float64()),
+        ("clipped_fraction", pa.float64()),
+        ("noise_norm", pa.float64()),
+        ("signal_norm", pa.float64()),
+        ("aggregation_error", pa.float64()),
+        ("bits_up", pa.int64()),
+        ("bits_down", pa.int64()),
+        ("senders", pa.int64()),
+        ("rejected", pa.int64()),
+        ("weights", pa.list_(pa.float64())),
+        *((f"seconds_{phase}", pa.float64()) for phase in PHASES),
+    ]
+)
+"""Columns of metrics.parquet. Bits are sums over the cohort; a number that a round does not have
+(no evaluation, no privacy) is null."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The figures of a finished run, under the keys and in the order of summary.json.
+
+    ``None`` stands where a figure does not apply. ``epsilon`` is the largest over the clients, for
+    the named unit, neighbouring relation, ``delta`` and accountant. Bits are those of one client
+    in one round, on average; ``peak_memory_bytes`` counts the process and its workers.
+    """
+
+    algorithm: str
+    dataset: str
+    model: str
+    seed: int
+    n_clients: int
+    n_byzantine: int
+    attack: str
+    rule: str | None
+    projection: str
+    dimension: int
+    message_dimension: int
+    rounds: int
+    test_accuracy: float | None
+    test_loss: float | None
+    epsilon: float | None
+    delta: float | None
+    privacy_unit: str | None
+    neighbouring_relation: str | None
+    accountant: str | None
+    noise_multiplier: float | None
+    noise_source: str | None
+    uplink_bits_per_client_round: float
+    downlink_bits_per_client_round: float
+    seconds_total: float
+    seconds_by_phase: dict[str, float]
+    peak_memory_bytes: int | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary as plain values; numbers that are not finite become ``None``."""
+        return {key: _plain(value) for key, value in asdict(self).items()}
+
+
+class Metrics:
+    """Records one row per round.
+
+    Args:
+        table: Rows of the part of the run that is already done.
+
+    Example:
+        >>> metrics = Metrics()
+        >>> metrics.append({"round": 0, "accuracy": 0.5})
+        >>> metrics.table().num_rows
+        1
+    """
+
+    def __init__(self, table: pa.Table | None = None) -> None:
+        self._rows: list[dict[str, Any]] = [] if table is None else table.to_pylist()
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add a round's figures; columns that are left out, and NaN outside ``weights``, are null.
+
+        Raises:
+            ValueError: A column that `SCHEMA` does not have, or a round that does not follow.
+        """
+        unknown = set(row) - set(SCHEMA.names)
+        if unknown:
+            raise ValueError(f"metrics have no column {sorted(unknown)}; see SCHEMA")
+        if self._rows and row["round"] <= self._rows[-1]["round"]:
+            raise ValueError(f"round={row['round']} does not follow {self._rows[-1]['round']}")
+        self._rows.append({name: _cell(row.get(name)) for name in SCHEMA.names})
+
+    def truncate(self, rounds: int) -> None:
+        """Forget every round from number ``rounds`` on: what a crash left behind a checkpoint."""
+        self._rows = [row for row in self._rows if row["round"] < rounds]
+
+    def table(self) -> pa.Table:
+        """All rows, with the columns of `SCHEMA`."""
+        return pa.Table.from_pylist(self._rows, schema=SCHEMA)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """A run on disk.
+
+    Args:
+        path: The directory.
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path | str, config: Config) -> RunDirectory:
+        """Make the directory of a new run and write its configuration.
+
+        Raises:
+            ConfigError: The directory holds a run that is finished or can be resumed, or is none.
+        """
+        run = cls(Path(path))
+        if run.path.exists() and not run.path.is_dir():
+            raise toml.ConfigError(f"{path} is no directory; choose another --out")
+        if run.finished:
+            raise toml.ConfigError(f"{path} holds a finished run; choose another --out")
+        if run.resumable:
+            raise toml.ConfigError(
+                f"{path} holds a run that is not finished; continue it with "
+                f"'fedsieve resume {path}' or choose another --out"
+            )
+        run.checkpoints.mkdir(parents=True, exist_ok=True)
+        for stale in ("metrics.parquet", "report.html"):
+            (run.path / stale).unlink(missing_ok=True)
+        run.save_config(config)
+        return run
+
+    @classmethod
+    def open(cls, path: Path | str) -> RunDirectory:
+        """An existing run.
+
+        Raises:
+            ConfigError: There is no run.
+        """
+        run = cls(Path(path))
+        if not (run.path / "config.toml").is_file():
+            raise toml.ConfigError(f"{path} holds no run: there is no config.toml in it")
+        return run
+
+    @property
+    def checkpoints(self) -> Path:
+        """Directory of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def figures(self) -> Path:
+        """Directory of the PNG figures."""
+        return self.path / "figures"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end."""
+        return (self.path / "summary.json").is_file()
+
+    @property
+    def resumable(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
+
+    def config(self) -> Config:
+        """The configuration, complete once the run has started."""
+        return toml.load(self.path / "config.toml")
+
+    def manifest(self) -> dict[str, Any]:
+        """Versions, seeds, data checksums and machine; empty before the run has started."""
+        return self._json("manifest.json")
+
+    def summary(self) -> dict[str, Any]:
+        """The figures under the keys of `Summary`; empty while the run is not finished."""
+        return self._json("summary.json")
+
+    def partition(self) -> dict[str, Any]:
+        """Records by client and class; see `save_partition`."""
+        return self._json("partition.json")
+
+    def metrics(self) -> pa.Table:
+        """One row per recorded round."""
+        file = self.path / "metrics.parquet"
+        if not file.is_file():
+            return SCHEMA.empty_table()
+        try:
+            return pq.read_table(file)
+        except pa.ArrowException as error:
+            raise toml.ConfigError(f"{file} cannot be read: {error}") from error
+
+    def save_config(self, config: Config) -> None:
+        """Write config.toml."""
+        write_text(self.path / "config.toml", toml.dump(config))
+
+    def save_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Write manifest.json, as `manifest` makes it."""
+        write_text(self.path / "manifest.json", _as_json(manifest))
+
+    def save_partition(
+        self, counts: np.ndarray, classes: Sequence[str], byzantine: Sequence[int]
+    ) -> None:
+        """Write partition.json.
+
+        Args:
+            counts: Records by client and class (n, classes); a regression has one class, "records".
+            classes: Names of the classes.
+            byzantine: Ids of the malicious clients.
+        """
+        held = {
+            "classes": list(classes),
+            "counts": counts.tolist(),
+            "byzantine": [int(client) for client in byzantine],
+        }
+        write_text(self.path / "partition.json", json.dumps(held) + "\n")
+
+    def save_metrics(self, metrics: Metrics) -> None:
+        """Write metrics.parquet as it stands now."""
+        table = metrics.table()
+        atomically(self.path / "metrics.parquet", lambda file: pq.write_table(table, file))
+
+    def save_summary(self, summary: Summary) -> None:
+        """Write summary.json; the run counts as finished from now on."""
+        write_text(self.path / "summary.json", _as_json(summary.as_dict()))
+
+    def _json(self, name: str) -> dict[str, Any]:
+        file = self.path / name
+        if not file.is_file():
+            return {}
+        try:
+            held: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise toml.ConfigError(f"{file} is no JSON: {error}") from error
+        return held
+
+
+def manifest(
+    config: Config,
+    *,
+    source: str,
+    checksums: Mapping[str, str],
+    licence: str,
+    noise_source: str | None,
+) -> dict[str, Any]:
+    """What it takes to repeat a run: versions, seeds, data, machine.
+
+    Args:
+        config: The configuration of the run.
+        source: Sentence on where the data came from.
+        checksums: File name -> sha256 of what was read.
+        licence: Licence of the data.
+        noise_source: Where the privacy noise came from; ``None`` without privacy.
+    """
+    packages = ("torch", "numpy", "scipy", "dp-accounting")
+    return {
+        "versions": {
+            "fedsieve": __version__,
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in packages},
+        },
+        "seeds": {
+            "seed": config.seed,
+            "noise_seed": config.privacy.noise_seed if config.privacy else None,
+            "noise_source": noise_source,
+        },
+        "data": {
+            "name": config.data.name,
+            "source": source,
+            "checksums": dict(checksums),
+            "licence": licence,
+        },
+        "machine": {
+            "platform": platform.platform(),
+            "processor": platform.machine(),
+            "cpu_count": os.cpu_count(),
+            "device": config.device,
+        },
+    }
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a file beside ``path``, then move it there.
+
+    The content reaches the disk before the name does, so a power cut leaves the old file or the
+    new one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    beside = Path(name)
+    try:
+        write(beside)
+        with beside.open("rb+") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        beside.chmod(0o666 & ~umask)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _as_json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _cell(value: Any) -> Any:
+    if value is None or isinstance(value, int | np.integer):
+        return value
+    if isinstance(value, float | np.floating):
+        return None if math.isnan(value) else float(value)
+    return [float(weight) for weight in value]

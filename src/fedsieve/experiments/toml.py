@@ -1,0 +1,276 @@
+"""Configurations as text: TOML files, ``--set`` overrides, and the commented file to start from.
+
+Every refusal is a `ConfigError` of one line that a user can act on.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import re
+import textwrap
+import tomllib
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, get_args
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from fedsieve.experiments.config import DEMO, Config
+
+_ALTERNATIVES = (("privacy.epsilon", "privacy.noise_multiplier"),)
+"""Keys of which only one may be given: an override of one takes the other out of the file."""
+
+_BARE = re.compile(r"[^\[\]{}\"'=\n]*")
+"""Values that may stand without quotation marks on the command line."""
+
+_ALLOWED = ": allowed is "
+
+
+class ConfigError(ValueError):
+    """Bad input: what was found, under which key, and what is allowed."""
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn a ``ValueError`` of the code inside, the building of a run, into a `ConfigError`."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explained(error))) from error
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def parse(values: Mapping[str, Any]) -> Config:
+    """The configuration with these nested values.
+
+    Raises:
+        ConfigError: With the key, the value and what is allowed.
+
+    Example:
+        >>> parse({"rounds": 0})
+        Traceback (most recent call last):
+        fedsieve.experiments.toml.ConfigError: rounds=0: allowed is greater than or equal to 1
+    """
+    with refusing():
+        return Config.model_validate(dict(values))
+
+
+def load(path: Path | str | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration.
+
+    Args:
+        path: A TOML file; ``None`` is the demo.
+        overrides: ``path.to.key=value`` each, where the value is TOML or a bare word. They replace
+            what the file says; ``privacy=none`` removes the section.
+
+    Raises:
+        ConfigError: The file cannot be read, is no TOML (with the line), or holds what cannot be
+            run.
+    """
+    values = copy.deepcopy(DEMO) if path is None else _read(Path(path))
+    given: dict[str, Any] = {}
+    for override in overrides:
+        key, value = _parsed(override)
+        if value == "none" and key == "privacy":
+            values.pop(key, None)
+        else:
+            _put(given, key, value)
+    keys = set(_flat(given))
+    for one, other in (pair[::step] for pair in _ALTERNATIVES for step in (1, -1)):
+        if one in keys and other not in keys:
+            _drop(values, other)
+    if path is None:
+        _make_way(values, keys, given)
+    for key, value in _flat(given).items():
+        _put(values, key, value)
+    try:
+        return parse(values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}" if path is not None else str(error)) from error
+
+
+def dump(config: Config) -> str:
+    """The configuration as TOML; loading it again gives an equal one."""
+    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+
+
+def commented() -> str:
+    """The demo's configuration with every key, its meaning and its range; it loads as the demo."""
+    demo = parse(DEMO)
+    lines = [
+        "# A FedSieve run: fedsieve run FILE",
+        "# A key behind '#' is left to the algorithm's own default.",
+        "",
+    ]
+    sections = []
+    for key, info in Config.model_fields.items():
+        value = getattr(demo, key)
+        if isinstance(value, BaseModel):
+            sections.append((key, type(value), value))
+        else:
+            lines += _comment(key, info, value)
+    for key, section, value in sections:
+        lines += [f"# {(section.__doc__ or '').splitlines()[0]}", f"[{key}]"]
+        for inner, info in section.model_fields.items():
+            lines += _comment(inner, info, getattr(value, inner))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _comment(key: str, info: FieldInfo, value: Any) -> list[str]:
+    text = textwrap.wrap(info.description or "", 77)
+    shown = tomli_w.dumps({key: value}).rstrip() if value is not None else f"# {key} ="
+    if isinstance(value, tuple):
+        shown = f"{key} = [{', '.join(map(repr, value))}]"
+    return [f"# {line}" for line in text] + [shown, ""]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"cannot read the configuration {path}: {reason}") from error
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r"line (\d+)", str(error))
+        lines = text.splitlines()
+        number = int(place[1]) if place else len(lines)
+        quoted = lines[number - 1].strip() if 0 < number <= len(lines) else ""
+        raise ConfigError(f"{path}, line {number}: {quoted!r} is no TOML: {error}") from error
+
+
+def _parsed(override: str) -> tuple[str, Any]:
+    key, equals, text = override.partition("=")
+    key, text = key.strip(), text.strip()
+    if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
+        raise ConfigError(f"--set {override!r} is not of the form path.to.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")
+        if set(value) == {"value"} and isinstance(
+            value["value"], str | int | float | bool | list | dict
+        ):
+            return key, value["value"]
+    except tomllib.TOMLDecodeError as error:
+        if not text or not _BARE.fullmatch(text):
+            raise ConfigError(f"--set {key}: {text!r} is no TOML value: {error}") from error
+    return key, text
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    for part in path:
+        inner = values.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {key}: {part} = {inner!r} is a value and has no keys")
+        values = inner
+    values[last] = value
+
+
+def _drop(values: dict[str, Any], key: str) -> None:
+    section, _, last = key.partition(".")
+    if isinstance(values.get(section), dict):
+        values[section].pop(last, None)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _make_way(values: dict[str, Any], keys: set[str], given: dict[str, Any]) -> None:
+    """Take out of the demo what contradicts an override: it is ours, not the user's wish."""
+    federation = given.get("federation", {})
+    byzantine = federation.get("byzantine") if isinstance(federation, dict) else None
+    if byzantine == 0 and "attack.name" not in keys:
+        values.pop("attack", None)
+
+
+def _explained(error: ValidationError) -> list[str]:
+    """One sentence per key; the alternatives of a union are joined."""
+    sentences: dict[str, str] = {}
+    for one in error.errors(include_url=False):
+        subject, allowed = _sentence(dict(one))
+        if subject not in sentences:
+            sentences[subject] = f"{subject}{allowed}"
+        elif allowed.startswith(_ALLOWED):
+            sentences[subject] += f" or {allowed.removeprefix(_ALLOWED)}"
+    return list(sentences.values())
+
+
+def _sentence(error: dict[str, Any]) -> tuple[str, str]:
+    """What was found, and what is allowed instead."""
+    keys = _true_path([part for part in error["loc"] if isinstance(part, str)])
+    key = ".".join(keys) + "".join(f"[{part}]" for part in error["loc"] if isinstance(part, int))
+    message = error["msg"].removeprefix("Value error, ")
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return "unknown key ", _unknown(keys)
+    if kind == "value_error" and (not key or key == "privacy"):
+        return "", message
+    subject = f"{key}={error['input']!r}"
+    if kind == "value_error":
+        return subject, f": {message}"
+    if kind == "model_type":
+        return subject, f": {key} is a section; its keys are written {key}.KEY or under [{key}]"
+    if kind == "string_pattern_mismatch":
+        field = Config.model_fields[key]
+        return subject, f"{_ALLOWED}{field.description}"
+    return subject, _ALLOWED + message.removeprefix("Input should be ")
+
+
+def _true_path(location: Sequence[str]) -> list[str]:
+    """The part of pydantic's location that names keys of a file."""
+    path: list[str] = []
+    section: type[BaseModel] | None = Config
+    for part in location:
+        if section is None:
+            break
+        path.append(part)
+        field = section.model_fields.get(part)
+        section = _section(field) if field is not None else None
+    return path
+
+
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    kinds = get_args(field.annotation) or (field.annotation,)
+    kind: Any
+    for kind in kinds:
+        plain = isinstance(kind, type) and not isinstance(kind, types.GenericAlias)
+        if plain and issubclass(kind, BaseModel):
+            found: type[BaseModel] = kind
+            return found
+    return None
+
+
+def _unknown(keys: Sequence[str]) -> str:
+    name = ".".join(keys)
+    known = list(_names())
+    near = difflib.get_close_matches(name, known, n=1) or [
+        other for other in known if other.split(".")[-1] == keys[-1]
+    ]
+    if near:
+        return f"{name}; did you mean {near[0]}?"
+    here = [k for k in known if k.rpartition(".")[0] == ".".join(keys[:-1])]
+    return f"{name}; allowed are {', '.join(here)}"
+
+
+def _names() -> Iterator[str]:
+    for key, field in Config.model_fields.items():
+        section = _section(field)
+        yield key
+        if section is not None:
+            yield from (f"{key}.{inner}" for inner in section.model_fields)
