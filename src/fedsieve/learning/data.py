@@ -34,6 +34,7 @@ class Dataset:
         source: One sentence: where the records were read from, and how many.
         checksums: File name -> sha256 of what was read.
         licence: Licence of the data.
+        features: Name of each column of ``x``, for tabular sets; empty otherwise.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Dataset:
     source: str = "given by the caller"
     checksums: dict[str, str] = field(default_factory=dict)
     licence: str = "unknown"
+    features: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for part, x, y in (("train", self.x, self.y), ("test", self.x_test, self.y_test)):
@@ -58,11 +60,22 @@ class Dataset:
                     f"{self.name}: {part} records have dtype {x.dtype}; "
                     "allowed are uint8, float32 and int64 (tokens)"
                 )
+            wanted = torch.int64 if self.classes else torch.float32
+            if y.ndim != 1 or y.dtype != wanted:
+                raise ValueError(
+                    f"{self.name}: {part} labels have dtype {y.dtype} and shape {tuple(y.shape)}; "
+                    f"with classes={self.classes} they must be {wanted} of shape ({len(y)},)"
+                )
             if self.classes and not (int(y.min()) >= 0 and int(y.max()) < self.classes):
                 raise ValueError(
                     f"{self.name}: {part} labels lie in [{int(y.min())}, "
                     f"{int(y.max())}], outside 0..{self.classes - 1}"
                 )
+        if self.x.shape[1:] != self.x_test.shape[1:]:
+            raise ValueError(
+                f"{self.name}: a train record has shape {tuple(self.x.shape[1:])}, "
+                f"a test record {tuple(self.x_test.shape[1:])}"
+            )
         if self.owners is not None and len(self.owners) != len(self.y):
             raise ValueError(f"{self.name}: {len(self.owners)} owners for {len(self.y)} records")
 
