@@ -1,1 +1,23 @@
 """Robust aggregation rules and pre-aggregators."""
+
+from fedsieve.aggregation._door import TooManyFaultyClients as TooManyFaultyClients
+from fedsieve.aggregation._gram import GramRule as GramRule
+from fedsieve.aggregation.caf import CAF as CAF
+from fedsieve.aggregation.mean import Mean as Mean
+from fedsieve.aggregation.nnm import NNM as NNM
+from fedsieve.aggregation.pre_aggregator import PreAggregator as PreAggregator
+from fedsieve.aggregation.rule import Aggregation as Aggregation
+from fedsieve.aggregation.rule import Rule as Rule
+from fedsieve.aggregation.trimmed_mean import TrimmedMean as TrimmedMean
+
+__all__ = [
+    "CAF",
+    "NNM",
+    "Aggregation",
+    "GramRule",
+    "Mean",
+    "PreAggregator",
+    "Rule",
+    "TooManyFaultyClients",
+    "TrimmedMean",
+]

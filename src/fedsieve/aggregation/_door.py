@@ -1,0 +1,118 @@
+"""The door of every rule: what is usable of a stack, and on which scale it lies.
+
+A row with a NaN, an infinity, or a norm beyond `GROSS` times the median norm carries no message.
+It is removed before any arithmetic, since 0 * inf would spoil even a weight of zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+FloatArray = NDArray[np.float64]
+ClientWeights = Tensor | NDArray[np.floating] | Sequence[float]
+
+GROSS = 1e100  # squared, and multiplied by another such square, it still fits a float64
+MODEST = 1e15  # norms in [1/MODEST, MODEST] are trusted as float32 and need no rescaling
+
+
+class TooManyFaultyClients(ValueError):  # noqa: N818 - the word of the design
+    """More rows are unusable than the rule tolerates: the round must fail, the model stay."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The usable rows of a stack.
+
+    Attributes:
+        data: The usable rows, (m, k) with m = n - removed; the stack itself if all are usable.
+        usable: Which of the n rows they are, (n,) booleans.
+        removed: How many are not.
+        share: The usable clients' shares, (m,) summing to 1; ``None`` if all count the same.
+        reference: Position in ``data`` of the row of median norm.
+        scale: What norms are divided by before they are squared; 1 unless the stack is extreme.
+    """
+
+    data: Tensor
+    usable: NDArray[np.bool_]
+    removed: int
+    share: FloatArray | None
+    reference: int
+    scale: float
+
+
+def admit(stack: Tensor, weights: ClientWeights | None, f: int) -> Rows:
+    """Look at every row once and let the usable ones in.
+
+    Raises:
+        ValueError: The stack is not a non-empty (n, k) float32 or float64 tensor, or the client
+            weights are not n finite numbers >= 0 with a positive sum.
+        TooManyFaultyClients: More than f rows are unusable, or none is left.
+    """
+    if stack.ndim != 2 or 0 in stack.shape:
+        raise ValueError(f"stack has shape {tuple(stack.shape)}; allowed is (n, k) with n, k >= 1")
+    if stack.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"stack has dtype {stack.dtype}; allowed are float32 and float64")
+    n = len(stack)
+    norms = torch.linalg.vector_norm(stack, dim=1).cpu().numpy().astype(np.float64)
+    order = np.argsort(norms, kind="stable")  # NaN comes last
+    scale = 1.0
+    if not (norms[order[-1]] < np.inf and 1 / MODEST < norms[order[(n - 1) // 2]] < MODEST):
+        norms = _wide_norms(stack)
+        finite = norms[np.isfinite(norms)]
+        scale = _middle(finite) or _middle(finite[finite > 0]) or 1.0
+    with np.errstate(over="ignore"):
+        usable = norms / scale < GROSS  # False for NaN
+    removed = n - int(np.count_nonzero(usable))
+    if removed > f or removed == n:
+        raise TooManyFaultyClients(
+            f"{removed} of {n} rows are unusable (NaN, infinite or grossly large), "
+            f"but f={f} allows at most {min(f, n - 1)}"
+        )
+    share = None if weights is None else _shares(weights, n, usable)
+    if removed:
+        stack, norms = stack[torch.from_numpy(usable).to(stack.device)], norms[usable]
+        order = np.argsort(norms, kind="stable")
+    return Rows(stack, usable, removed, share, int(order[(len(order) - 1) // 2]), scale)
+
+
+def normalised(weights: ClientWeights, n: int) -> FloatArray:
+    """Client weights as shares that sum to 1.
+
+    Raises:
+        ValueError: They are not n finite numbers >= 0 with a positive sum.
+    """
+    if isinstance(weights, Tensor):
+        weights = weights.detach().cpu().numpy()
+    p = np.asarray(weights, dtype=np.float64)
+    if p.shape != (n,):
+        raise ValueError(f"weights have shape {p.shape}; allowed is ({n},), one per client")
+    if not np.isfinite(p).all() or p.min() < 0 or p.max() == 0:
+        raise ValueError(f"weights={p} must be finite and >= 0, with at least one > 0")
+    p = p / p.max()  # first, so that the sum cannot overflow
+    return np.asarray(p / p.sum())
+
+
+def _shares(weights: ClientWeights, n: int, usable: NDArray[np.bool_]) -> FloatArray:
+    p = normalised(weights, n)[usable]
+    if p.sum() == 0:
+        raise TooManyFaultyClients("no usable row has a weight > 0")
+    return np.asarray(p / p.sum())
+
+
+def _wide_norms(stack: Tensor) -> FloatArray:
+    """Row norms in float64 without overflow or underflow of the squares; not finite if a row is."""
+    peaks = stack.abs().amax(dim=1).double()
+    safe = torch.where((peaks > 0) & peaks.isfinite(), peaks, 1.0)
+    shapes = torch.linalg.vector_norm(stack.double() / safe[:, None], dim=1)
+    norms: FloatArray = (safe * shapes).cpu().numpy()
+    return norms
+
+
+def _middle(norms: FloatArray) -> float:
+    return float(np.sort(norms)[(len(norms) - 1) // 2]) if len(norms) else 0.0

@@ -1,0 +1,70 @@
+"""NNM, nearest-neighbour mixing.
+
+Allouah, Farhadkhani, Guerraoui, Gupta, Pinot, Stephan, "Fixing by mixing: a recipe for optimal
+Byzantine ML under heterogeneity", AISTATS 2023. Every message becomes the mean of the n - f
+messages nearest to it, itself among them:
+
+    y_i = (1/(n-f)) sum_{j in N_i} x_j,  i.e.  M_ij = [j in N_i] / (n - f).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedsieve.aggregation._door import FloatArray
+from fedsieve.aggregation._gram import squared_distances
+from fedsieve.aggregation.pre_aggregator import PreAggregator
+from fedsieve.aggregation.rule import check_breakdown, check_f, minority
+from fedsieve.registry import register
+
+
+@register("pre-aggregator", "nnm", paper='Allouah et al., "Fixing by mixing", AISTATS 2023')
+@dataclass(frozen=True)
+class NNM(PreAggregator):
+    """Nearest-neighbour mixing: replaces each message by the mean of its n - f nearest ones.
+
+    Takes the heterogeneity of honest clients out of a rule's error. Of messages equally far the
+    one of lowest index is taken.
+
+    Args:
+        f: Number of Byzantine clients, 2f < n.
+
+    Raises:
+        ValueError: ``f`` is not an integer >= 0, or at the first use 2f >= n.
+
+    Example:
+        >>> from fedsieve.aggregation import TrimmedMean
+        >>> NNM(f=1) >> TrimmedMean(f=1)
+        NNM(f=1) >> TrimmedMean(f=1)
+    """
+
+    f: int
+
+    def __post_init__(self) -> None:
+        check_f(self.f)
+
+    def breakdown(self, n: int) -> int:
+        """2f < n."""
+        return minority(n)
+
+    def check(self, n: int) -> None:
+        """Refuse 2f >= n."""
+        check_breakdown(self, self.f, n, self.breakdown(n))
+
+    def kappa(self, n: int, kappa: float) -> float | None:
+        """8f/(n - f) * (kappa + 1) (the paper's lemma on mixing)."""
+        self.check(n)
+        return 8 * self.f / (n - self.f) * (kappa + 1)
+
+    def mixing(self, G: FloatArray, removed: int = 0) -> FloatArray:
+        """M_ij = 1/(n-f) for the n - f nearest messages j of message i, else 0."""
+        m = len(G)
+        self.check(m + removed)
+        D = squared_distances(G)
+        np.fill_diagonal(D, -1)  # itself first, even among equal messages
+        neighbours = np.argsort(D, axis=1, kind="stable")[:, : m - max(self.f - removed, 0)]
+        M = np.zeros((m, m))
+        np.put_along_axis(M, neighbours, 1 / neighbours.shape[1], axis=1)
+        return M

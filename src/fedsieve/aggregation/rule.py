@@ -1,0 +1,146 @@
+"""What an aggregation rule is: an immutable map R^{n x k} -> R^k that outvotes f clients."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedsieve.aggregation._door import ClientWeights, FloatArray, Rows, admit
+
+Stack = TypeVar("Stack", Tensor, NDArray[np.floating])
+
+
+@dataclass(frozen=True)
+class Aggregation:
+    """An aggregate, and how it came about.
+
+    Attributes:
+        vector: The aggregate, (k,), with the stack's dtype and device.
+        weights: Weight of each client in the aggregate, (n,) float64 on the CPU, >= 0 and summing
+            to 1; for a coordinatewise rule the share of coordinates in which it was kept. 0 for
+            a row that was unusable.
+        rejected: Number of unusable rows (NaN, infinite or grossly large).
+    """
+
+    vector: Tensor
+    weights: Tensor
+    rejected: int
+
+
+@dataclass(frozen=True)
+class Rule(ABC):
+    """An aggregation rule that assumes at most f Byzantine clients in the cohort.
+
+    An unusable row (a NaN, an infinity, a norm beyond 1e100 times the median) is removed and
+    counted against f: the rule goes on with n - r rows and f - r Byzantine ones.
+
+    Args:
+        f: Largest number of Byzantine clients, an integer >= 0 and <= ``breakdown(n)``.
+
+    Raises:
+        ValueError: ``f`` is not an integer >= 0.
+    """
+
+    f: int
+
+    def __post_init__(self) -> None:
+        check_f(self.f)
+
+    def __call__(self, stack: Stack, weights: ClientWeights | None = None) -> Stack:
+        """The aggregate of a stack, of the stack's kind, dtype and device.
+
+        Args:
+            stack: One message per row, (n, k) float32 or float64, tensor or array; never modified.
+            weights: Public weights of the clients, (n,), finite and >= 0; ``None``: all equal.
+
+        Raises:
+            ValueError: Wrong shape or dtype, or (n, f) is not legal for the rule.
+            TooManyFaultyClients: More than f rows are unusable.
+        """
+        vector, _ = self._combine(self._admit(as_tensor(stack), weights), explain=False)
+        return vector if isinstance(stack, Tensor) else vector.numpy()
+
+    def aggregate(self, stack: Stack, weights: ClientWeights | None = None) -> Aggregation:
+        """The aggregate with the weight that each client got; arguments and errors as in a call."""
+        rows = self._admit(as_tensor(stack), weights)
+        vector, shares = self._combine(rows, explain=True)
+        assert shares is not None
+        told = np.zeros(len(rows.usable))
+        told[rows.usable] = shares
+        return Aggregation(vector, torch.from_numpy(told), rows.removed)
+
+    @abstractmethod
+    def breakdown(self, n: int) -> int:
+        """Largest f for which the rule is defined with n clients; -1 if there is none."""
+
+    @abstractmethod
+    def kappa(self, n: int) -> float | None:
+        """Robustness coefficient, ``None`` where the literature has none.
+
+        For every set S of n - f rows, ``||R(x) - mean_S||^2 <= kappa * mean_S ||x_i - mean_S||^2``
+        (Allouah et al., "Fixing by mixing", AISTATS 2023, definition of robust averaging).
+        """
+
+    def check(self, n: int) -> None:
+        """Refuse an f that is too large for n clients.
+
+        Raises:
+            ValueError: With the largest legal f.
+        """
+        check_breakdown(self, self.f, n, self.breakdown(n))
+
+    @abstractmethod
+    def _combine(self, rows: Rows, *, explain: bool) -> tuple[Tensor, FloatArray | None]:
+        """The aggregate of usable rows and, if asked to explain, what each of them weighed."""
+
+    def _admit(self, stack: Tensor, weights: ClientWeights | None) -> Rows:
+        self.check(len(stack) if stack.ndim else 0)
+        return admit(stack, weights, self.f)
+
+
+def check_f(f: int) -> None:
+    """Refuse what is not a number of clients."""
+    if isinstance(f, bool) or not isinstance(f, int) or f < 0:
+        raise ValueError(f"f={f!r} must be an integer >= 0")
+
+
+def check_breakdown(part: object, f: int, n: int, most: int) -> None:
+    """Refuse an f above the largest legal one."""
+    if f > most:
+        raise ValueError(f"{part!r} does not allow f={f} with n={n}; largest legal f is {most}")
+
+
+def minority(n: int) -> int:
+    """Largest f with 2f < n, the bound of every rule without side information; -1 for n = 0."""
+    return (n - 1) // 2
+
+
+def largest_share(share: FloatArray | None, m: int, f: int) -> float:
+    """Largest share of the weight that f of m clients can hold; f / m if all count the same.
+
+    Raises:
+        ValueError: They can hold half of it or more, so that no majority is left to trust.
+    """
+    if share is None:
+        return f / m
+    held = float(np.sort(share)[m - f :].sum())
+    if held >= 0.5:
+        raise ValueError(
+            f"weights: the f={f} heaviest of {m} clients hold {held:.3g} of the weight; "
+            "allowed is less than 0.5 (cap the weights)"
+        )
+    return held
+
+
+def as_tensor(stack: Tensor | NDArray[np.floating]) -> Tensor:
+    """The stack as a tensor outside autograd, sharing memory where that is possible."""
+    if isinstance(stack, Tensor):
+        return stack.detach()
+    array = np.ascontiguousarray(stack)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())

@@ -1,0 +1,72 @@
+"""ALIE, a little is enough.
+
+Baruch, Baruch, Goldberg, "A little is enough: circumventing defenses for distributed learning",
+NeurIPS 2019. With mu and s the coordinatewise mean and standard deviation of the honest messages,
+every malicious client sends
+
+    mu - z s,    in the paper with  z = Phi^-1((n - f - t) / (n - f)),  t = floor(n/2 + 1) - f.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtri
+from torch import Tensor
+
+from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, check_strength
+from fedsieve.poisoning.line_search import REACH, line_search
+from fedsieve.registry import register
+
+
+@register("attack", "alie", paper='Baruch et al., "A little is enough", NeurIPS 2019')
+@dataclass(frozen=True)
+class ALIE(MessageAttack):
+    """A little is enough: hides a common shift of all coordinates within the honest spread.
+
+    Args:
+        strength: The number z of standard deviations; negative values shift the other way.
+            ``None``: the most damaging one in [-10, 10], by line search against the server's rule.
+
+    Raises:
+        ValueError: ``strength`` is not finite.
+    """
+
+    strength: float | None = None
+
+    def __post_init__(self) -> None:
+        check_strength(self.strength, least=-np.inf)
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """Honest messages; for a line search the rule as well."""
+        return (
+            Knowledge.UPDATES if self.strength is not None else Knowledge.UPDATES | Knowledge.RULE
+        )
+
+    def craft(self, scene: Scene) -> Tensor:
+        """Mean minus z standard deviations of the honest messages."""
+        if self.strength is None:
+            return line_search(scene, -scene.std, scene.mean, lower=-REACH).rows
+        return scene.rows(scene.mean - self.strength * scene.std)
+
+
+def published_z(n: int, f: int) -> float:
+    """The paper's z: with t honest supporters beyond it, the f malicious clients are a majority.
+
+    Args:
+        n: Number of clients.
+        f: Number of malicious ones among them, 1 <= f and 2f < n.
+
+    Raises:
+        ValueError: f is outside that range.
+
+    Example:
+        >>> round(published_z(50, 12), 3)
+        0.336
+    """
+    if not 1 <= f <= (n - 1) // 2:
+        raise ValueError(f"f={f} with n={n} must lie in 1..{(n - 1) // 2}")
+    supporters = n // 2 + 1 - f
+    return float(ndtri((n - f - supporters) / (n - f)))

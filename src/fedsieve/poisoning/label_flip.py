@@ -1,0 +1,66 @@
+"""Label flip.
+
+Fang, Cao, Jia, Gong, "Local model poisoning attacks to Byzantine-robust federated learning",
+USENIX Security 2020, and Yin et al., ICML 2018. Of C classes,
+
+    y <- (C - 1) - y.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedsieve.poisoning.attack import DataAttack, Knowledge
+from fedsieve.registry import register
+
+
+@register(
+    "attack",
+    "label-flip",
+    paper='Fang et al., "Local model poisoning attacks", USENIX Security 2020',
+)
+@dataclass(frozen=True)
+class LabelFlip(DataAttack):
+    """Label flip: malicious clients learn class C-1-y where they should learn y.
+
+    With an odd number of classes the middle one keeps its label.
+
+    Args:
+        strength: Share of their records that is flipped, 0 <= strength <= 1; ``None``: all.
+
+    Raises:
+        ValueError: ``strength`` lies outside [0, 1].
+
+    Example:
+        >>> LabelFlip().poison_labels(torch.tensor([0, 1, 9]), 10, np.random.default_rng(0))
+        tensor([9, 8, 0])
+    """
+
+    strength: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.strength is not None and not 0 <= self.strength <= 1:
+            raise ValueError(f"strength={self.strength} must lie in [0, 1], or be None for 1")
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """Nothing."""
+        return Knowledge.NOTHING
+
+    def poison_labels(self, labels: Tensor, classes: int, rng: np.random.Generator) -> Tensor:
+        """The flipped labels.
+
+        Raises:
+            ValueError: There are no two classes to exchange.
+        """
+        if classes < 2:
+            raise ValueError(f"classes={classes}: label-flip needs at least 2 classes")
+        flipped = classes - 1 - labels
+        if self.strength is None:
+            return flipped
+        chosen = torch.from_numpy(rng.random(tuple(labels.shape)) < self.strength)
+        return torch.where(chosen.to(labels.device), flipped, labels)

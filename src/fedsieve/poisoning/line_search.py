@@ -1,0 +1,165 @@
+"""How strong must a message be to do the most damage? Asking the server's own rule.
+
+Given a start a and a direction v, every malicious client sends ``a + tau v``, with the tau that
+maximises the damage
+
+    ||R(honest U {a + tau v}) - mean(honest)||,    lower <= tau <= upper.
+
+The damage is not concave: it grows until the rule notices, and drops. A coarse grid, finer near 0
+where robust rules are deceived, finds the hill; halving the distance to its neighbours climbs it.
+The published optimised ALIE and FOE search tau in the same way (Shejwalkar and Houmansadr,
+"Manipulating the Byzantine", NDSS 2021).
+
+Against a rule that sees inner products only, all candidates are linear in the honest rows, a and v:
+one Gram of those holds every candidate's Gram and damage, and nothing of size k is touched again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedsieve.poisoning.attack import Scene, Weigh
+
+GRID = 10  # steps of the coarse grid on each side of 0
+HALVINGS = 5  # refinements; the last leaves tau within 1/32 of a grid step
+REACH = 10.0  # default end of the interval: ten standard deviations, or ten times the honest mean
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The best candidate of a line search.
+
+    Attributes:
+        strength: Its tau.
+        damage: Distance of the aggregate from the honest mean; nan if no candidate was accepted.
+        rows: The malicious rows, (f, k).
+        tried: Every tau that was evaluated, and its damage (nan: refused or not finite).
+    """
+
+    strength: float
+    damage: float
+    rows: Tensor
+    tried: dict[float, float]
+
+
+def line_search(
+    scene: Scene,
+    direction: Tensor,
+    start: Tensor,
+    *,
+    lower: float = 0.0,
+    upper: float = REACH,
+) -> Found:
+    """The most damaging messages ``start + tau * direction``: about 20 questions to the rule.
+
+    Args:
+        scene: The round; its rule is asked for up to 1 + 10 candidates on each side of 0, then 10.
+        direction: Where to, (k,) for all clients or (f, k).
+        start: Where from, (k,) or (f, k).
+        lower: Smallest tau, <= 0.
+        upper: Largest tau, >= 0. The interval is bounded because a rule without robustness, like
+            the mean, is damaged without bound.
+
+    Returns:
+        The candidate of largest damage among all that were evaluated; tau = 0 if every one was
+        refused.
+    """
+    damage = _damage(scene, direction, start)
+    tried: dict[float, float] = {}
+
+    def ask(tau: float) -> None:
+        if tau not in tried:
+            tried[tau] = damage(tau) if scene.f else 0.0
+
+    def best() -> float:
+        return max(tried, key=lambda tau: -1.0 if np.isnan(tried[tau]) else tried[tau])
+
+    grid = _grid(lower, upper)
+    for tau in grid:
+        ask(tau)
+    here = grid.index(best())
+    left = grid[here] - grid[max(here - 1, 0)]
+    right = grid[min(here + 1, len(grid) - 1)] - grid[here]
+    for _ in range(HALVINGS):
+        left, right = left / 2, right / 2
+        centre = best()
+        ask(centre - left)
+        ask(centre + right)
+    tau = best()
+    return Found(tau, tried[tau], scene.rows(start + tau * direction), tried)
+
+
+def _grid(lower: float, upper: float) -> list[float]:
+    """Quadratically spaced points between lower and upper, 0 among them."""
+    steps = [(i / GRID) ** 2 for i in range(GRID + 1)]
+    return sorted({lower * s for s in steps} | {upper * s for s in steps})
+
+
+def _damage(scene: Scene, direction: Tensor, start: Tensor) -> Callable[[float], float]:
+    if scene.weigh is not None and scene.f:
+        return _damage_by_gram(scene, scene.weigh, direction, start)
+    return _damage_by_stack(scene, direction, start)
+
+
+def _damage_by_stack(scene: Scene, direction: Tensor, start: Tensor) -> Callable[[float], float]:
+    h, k = scene.honest.shape
+    stack = scene.honest.new_empty(h + scene.f, k)
+    stack[:h] = scene.honest
+
+    def damage(tau: float) -> float:
+        stack[h:] = start + tau * direction
+        try:
+            reached = scene.aggregate(stack)
+        except scene.refusals:
+            return float("nan")
+        return _finite(float(torch.linalg.vector_norm(reached - scene.mean)))
+
+    return damage
+
+
+def _damage_by_gram(
+    scene: Scene, weigh: Weigh, direction: Tensor, start: Tensor
+) -> Callable[[float], float]:
+    h, f = len(scene.honest), scene.f
+    k = scene.honest.shape[1]
+    starts, directions = start.reshape(-1, k), direction.reshape(-1, k)
+    centred = torch.cat([scene.honest - scene.mean, starts - scene.mean, directions])
+    G = _gram(centred)
+    # which of the centred rows each client's message is made of; tau goes where `along` is 1
+    base, along = np.zeros((h + f, len(G))), np.zeros((h + f, len(G)))
+    base[:h, :h] = np.eye(h)
+    malicious = np.arange(f)
+    base[h + malicious, h + malicious % len(starts)] = 1
+    along[h + malicious, h + len(starts) + malicious % len(directions)] = 1
+
+    def damage(tau: float) -> float:
+        made = base + tau * along
+        stack = made @ G @ made.T
+        if not np.isfinite(stack).all():
+            return float("nan")
+        try:
+            weights = np.asarray(weigh(stack))
+        except scene.refusals:
+            return float("nan")
+        reached = weights @ made
+        return _finite(max(float(reached @ G @ reached), 0.0) ** 0.5)
+
+    return damage
+
+
+def _gram(rows: Tensor) -> NDArray[np.float64]:
+    wide = rows.double()
+    if wide.device.type == "cpu":  # numpy sees A @ A.T and computes one triangle only
+        A = wide.numpy()
+        return np.asarray(A @ A.T)
+    return np.asarray((wide @ wide.T).cpu().numpy())
+
+
+def _finite(damage: float) -> float:
+    return damage if np.isfinite(damage) else float("nan")
