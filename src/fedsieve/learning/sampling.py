@@ -40,14 +40,25 @@ def poisson(
 
 
 def minibatch(
-    shards: Shards, clients: Sequence[int], batch: int, streams: Streams, *labels: int
+    shards: Shards,
+    clients: Sequence[int],
+    batch: int,
+    streams: Streams,
+    round_: int = 0,
+    step: int = 0,
 ) -> Batch:
-    """Each client's mini-batch of min(batch, N_i) records, drawn without replacement."""
+    """Each client's mini-batch of min(batch, N_i) records: a slice of its shuffled records.
+
+    The steps of a round walk through one shuffle after another, so no record is visited twice
+    before every full batch of the shuffle has been; what does not fill a batch is left out.
+    """
     chosen = []
     for client in clients:
         part = shards.parts[client]
         size = min(batch, len(part))
-        chosen.append(part[streams.data(client, *labels).choice(len(part), size, replace=False)])
+        epoch, slice_ = divmod(step, len(part) // size)
+        shuffled = streams.data(client, round_, epoch).permutation(len(part))
+        chosen.append(part[shuffled[slice_ * size : (slice_ + 1) * size]])
     return _joined(shards, chosen)
 
 

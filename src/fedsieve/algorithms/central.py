@@ -1,0 +1,52 @@
+"""What algorithms with one model at a server have in common."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from fedsieve.algorithms.form import Algorithm, Broadcast, Cohort, Tensors
+from fedsieve.algorithms.parts import Parts
+
+
+class Central(Algorithm):
+    """An algorithm whose shared state is theta_t (d,), moved by one lifted k-vector a round."""
+
+    parts: Parts
+    halves: ClassVar[int] = 1
+    """How many k-vectors travel in one message."""
+
+    @property
+    def width(self) -> int:
+        """Numbers in one message."""
+        return self.halves * self.parts.k
+
+    def shared(self, theta: Tensor) -> Tensors:
+        """theta_0 and what the projection's planner keeps."""
+        return {"theta": theta.clone(), **self.parts.planner.start(theta)}
+
+    def broadcast(self, shared: Tensors, round_: int) -> Broadcast:
+        """theta_t, and control variates where the algorithm has them."""
+        names = [name for name in ("theta", "variate") if name in shared]
+        return self.parts.broadcast(shared, round_, names)
+
+    def move(
+        self, shared: Tensors, broadcast: Broadcast, direction: Tensor, step: float
+    ) -> Tensors:
+        """theta_{t+1} = theta_t + step lift(direction), direction (k,)."""
+        lifted = broadcast.subspace.lift(direction)
+        theta = shared["theta"].add(lifted, alpha=step)
+        return {
+            **shared,
+            "theta": theta,
+            **self.parts.planner.learn(shared, broadcast.round, lifted),
+        }
+
+    def parameters(self, shared: Tensors) -> Tensor:
+        """theta_t."""
+        return shared["theta"]
+
+    def releases(self, cohort: Cohort) -> dict[int, tuple[float, float, int]]:
+        """As many noisy gradients a round as the clients take steps."""
+        return self.parts.gradient.releases(cohort)

@@ -1,0 +1,67 @@
+"""Distributed stochastic heavy ball: FedSGD with momentum at the client and a robust rule.
+
+S. Farhadkhani, R. Guerraoui, N. Gupta, R. Pinot, J. Stephan, "Byzantine Machine Learning Made Easy
+by Resilient Averaging of Momentums", ICML 2022::
+
+    client i:  g_i = stochastic gradient at theta_t
+               m_i <- beta m_i + (1 - beta) g_i
+    server:    theta_{t+1} = theta_t - gamma F(m_1, ..., m_n)
+
+With a privacy mechanism g_i is noised before the momentum (SAFE-DSHB: Y. Allouah, R. Guerraoui,
+N. Gupta, R. Pinot, J. Stephan, "On the Privacy-Robustness-Utility Trilemma in Distributed
+Learning", ICML 2023).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fedsieve.algorithms.central import Central
+from fedsieve.algorithms.form import Aggregate, Broadcast, Cohort, Sent, Tensors
+from fedsieve.algorithms.momentum import at_rest, heavy_ball
+from fedsieve.algorithms.parts import Parts, require_fixed
+from fedsieve.registry import register
+
+
+@register("algorithm", "dshb", paper="Farhadkhani et al., ICML 2022; Allouah et al., ICML 2023")
+@dataclass(frozen=True)
+class DSHB(Central):
+    """FedSGD with heavy-ball momentum at the client and a robust rule at the server.
+
+    Args:
+        parts: What the algorithm is composed of.
+        lr: Step size gamma > 0.
+        momentum: beta in [0, 1).
+
+    Raises:
+        ValueError: The projection changes during the run (`Sieve` carries its momentum along).
+    """
+
+    parts: Parts
+    lr: float
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        require_fixed(self.parts, "dshb")
+
+    def start(self, theta: Tensor) -> tuple[Tensors, Tensors]:
+        """theta_0 and m_i = 0."""
+        return self.shared(theta), at_rest(self.parts, theta)
+
+    def client(self, broadcast: Broadcast, memory: Tensors, cohort: Cohort) -> Sent:
+        """m_i, after one stochastic gradient."""
+        g, info = self.parts.gradient.once(broadcast, cohort)
+        return Sent(heavy_ball(memory, cohort.rows, g, self.momentum), info)
+
+    def exchange(
+        self,
+        shared: Tensors,
+        broadcast: Broadcast,
+        stack: Tensor,
+        senders: tuple[int, ...],
+        aggregate: Aggregate,
+    ) -> Tensors:
+        """theta_{t+1} = theta_t - gamma lift(F(m_1, ..., m_n))."""
+        return self.move(shared, broadcast, aggregate(stack), -self.lr)

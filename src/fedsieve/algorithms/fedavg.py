@@ -1,0 +1,65 @@
+"""Federated averaging.
+
+H. B. McMahan, E. Moore, D. Ramage, S. Hampson, B. Agüera y Arcas, "Communication-Efficient Learning
+of Deep Networks from Decentralized Data", AISTATS 2017::
+
+    client i:  y <- theta_t;  repeat K times:  y <- y - eta_l g_i(y)
+               send Delta_i = y - theta_t
+    server:    theta_{t+1} = theta_t + eta_g F(Delta_1, ..., Delta_n)
+
+With a privacy mechanism each of the K gradients is noised, and K releases are charged a round.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fedsieve.algorithms.central import Central
+from fedsieve.algorithms.form import Aggregate, Broadcast, Cohort, Sent, Tensors
+from fedsieve.algorithms.local import local_steps
+from fedsieve.algorithms.parts import Parts
+from fedsieve.registry import register
+
+
+@register("algorithm", "fedavg", paper="McMahan et al., AISTATS 2017")
+@dataclass(frozen=True)
+class FedAvg(Central):
+    """Local SGD on every client, then the average (or a robust rule) of the model differences.
+
+    Args:
+        parts: What the algorithm is composed of.
+        lr: Local step size eta_l > 0.
+        server_lr: Server step size eta_g > 0.
+    """
+
+    parts: Parts
+    lr: float
+    server_lr: float = 1.0
+
+    one_by_one = True
+
+    def start(self, theta: Tensor) -> tuple[Tensors, Tensors]:
+        """theta_0; the clients remember nothing."""
+        return self.shared(theta), {}
+
+    def client(self, broadcast: Broadcast, memory: Tensors, cohort: Cohort) -> Sent:
+        """Delta_i, projected."""
+        theta, subspace = broadcast.tensors["theta"], broadcast.subspace
+        start = theta.expand(len(cohort.ids), -1)
+        y, _, info = local_steps(
+            self.parts.gradient, start, subspace, cohort, broadcast.round, self.lr
+        )
+        return Sent(subspace.project(y.sub_(theta)), info)
+
+    def exchange(
+        self,
+        shared: Tensors,
+        broadcast: Broadcast,
+        stack: Tensor,
+        senders: tuple[int, ...],
+        aggregate: Aggregate,
+    ) -> Tensors:
+        """theta_{t+1} = theta_t + eta_g lift(F(Delta_1, ..., Delta_n))."""
+        return self.move(shared, broadcast, aggregate(stack), self.server_lr)

@@ -1,0 +1,133 @@
+"""The form of a federated algorithm: a client rule, an exchange, and the state between rounds.
+
+A client rule is written once, for a stack of m clients: every tensor of client state has a leading
+client dimension. A simulation passes the whole cohort or one client at a time, a deployed client is
+a stack of one; there is no second implementation. What happens to the messages is the *exchange*: a
+server that aggregates them, or neighbours in a graph that average among themselves.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from fedsieve.learning.data import Shards
+from fedsieve.learning.layout import Subspace
+from fedsieve.randomness import Streams
+
+Tensors = dict[str, Tensor]
+"""State of one stage: name -> tensor."""
+
+Info = dict[str, float]
+"""Diagnostics of one stage, averaged over the clients that report them."""
+
+Aggregate = Callable[[Tensor], Tensor]
+"""The robust rule of the run as the exchange calls it: (m, k) -> (k,)."""
+
+
+@dataclass(frozen=True)
+class Broadcast:
+    """What every client is told at the start of a round; all of it is public.
+
+    Args:
+        round: Number of the round, from 0.
+        tensors: The shared tensors that the client rule reads.
+        subspace: The projection as planned for this round.
+        previous: The projection of the round before, where it was another one.
+        numbers: Float32 numbers that one client receives this round.
+    """
+
+    round: int
+    tensors: Tensors
+    subspace: Subspace
+    previous: Subspace | None
+    numbers: int
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The clients that compute in a round, and what they compute with.
+
+    Args:
+        ids: The clients' identities; they key data and noise streams.
+        rows: Row of each client in the memory tensors (a simulation's rows are the ids).
+        shards: The clients' records.
+        streams: The random streams.
+        steps: Local steps that each client manages; a straggler manages fewer.
+    """
+
+    ids: tuple[int, ...]
+    rows: tuple[int, ...]
+    shards: Shards
+    streams: Streams
+    steps: tuple[int, ...]
+
+    def one(self, position: int) -> Cohort:
+        """The cohort that consists of the client at this position alone."""
+        return Cohort(
+            (self.ids[position],),
+            (self.rows[position],),
+            self.shards,
+            self.streams,
+            (self.steps[position],),
+        )
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a stack of m clients sends: a message each (m, k), and diagnostics."""
+
+    messages: Tensor
+    info: Info = field(default_factory=dict)
+
+
+class Algorithm(ABC):
+    """A federated algorithm.
+
+    ``one_by_one`` says how a cohort is best computed on a CPU: all clients in one pass (they share
+    one parameter vector) or each by itself (they take local steps).
+    """
+
+    one_by_one: bool = False
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Numbers in one message."""
+
+    @abstractmethod
+    def start(self, theta: Tensor) -> tuple[Tensors, Tensors]:
+        """Shared state and client memory (leading dimension n) for initial parameters (d,)."""
+
+    @abstractmethod
+    def broadcast(self, shared: Tensors, round_: int) -> Broadcast:
+        """What the clients are told in this round."""
+
+    @abstractmethod
+    def client(self, broadcast: Broadcast, memory: Tensors, cohort: Cohort) -> Sent:
+        """Compute the cohort's messages; updates ``memory`` in place, in the cohort's rows."""
+
+    @abstractmethod
+    def exchange(
+        self,
+        shared: Tensors,
+        broadcast: Broadcast,
+        stack: Tensor,
+        senders: tuple[int, ...],
+        aggregate: Aggregate,
+    ) -> Tensors:
+        """Shared state after the decoded messages (m, k) of the senders have been exchanged."""
+
+    @abstractmethod
+    def parameters(self, shared: Tensors) -> Tensor:
+        """The parameters to evaluate: (d,), or (n, d) where every client has its own."""
+
+    @abstractmethod
+    def releases(self, cohort: Cohort) -> dict[int, tuple[float, float, int]]:
+        """Per client the noisy releases of one round: (sampling rate, noise multiplier, steps).
+
+        Empty without a privacy mechanism.
+        """

@@ -1,0 +1,217 @@
+"""What algorithms are composed of: a stochastic gradient in R^k, and the plan of the projection."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from fedsieve.algorithms.form import Broadcast, Cohort, Info, Tensors
+from fedsieve.learning import sampling
+from fedsieve.learning.data import Batch
+from fedsieve.learning.gradients import PerSampleGradients
+from fedsieve.learning.layout import Layout, Subspace
+from fedsieve.privacy import GaussianMechanism
+
+
+class Projection(Protocol):
+    """A shared linear map by its recipe; see `fedsieve.compression.projections`."""
+
+    @property
+    def refresh(self) -> int:
+        """Rounds between two plans; 0 keeps the first for the whole run."""
+        ...
+
+    def plan(self, layout: Layout, round: int, seed: int, history: Tensor | None) -> Subspace:  # noqa: A002 - the word of the form
+        """The linear map for this round."""
+        ...
+
+
+@dataclass(frozen=True)
+class StochasticGradient:
+    """A client's gradient estimate as a k-vector, private where a mechanism is given.
+
+    With a mechanism: Poisson batch, per-sample gradients projected, then clipped, then summed, then
+    noised, divided by the public expected batch size. Without: the mean over a mini-batch.
+
+    Args:
+        gradients: The per-sample gradient engine of the model.
+        batch: Batch size b, the expected one under Poisson sampling.
+        mechanism: Clip and noise, or ``None``.
+    """
+
+    gradients: PerSampleGradients
+    batch: int
+    mechanism: GaussianMechanism | None = None
+
+    def draw(self, cohort: Cohort, round_: int, step: int = 0) -> Batch:
+        """The records that the clients visit in this step."""
+        sample = sampling.minibatch if self.mechanism is None else sampling.poisson
+        return sample(cohort.shards, cohort.ids, self.batch, cohort.streams, round_, step)
+
+    def __call__(
+        self,
+        theta: Tensor,
+        batch: Batch,
+        subspace: Subspace,
+        cohort: Cohort,
+        round_: int,
+        step: int = 0,
+    ) -> tuple[Tensor, Info]:
+        """Gradient estimates (m, k) at ``theta``, (d,) or (m, d), and their diagnostics."""
+        if self.mechanism is None:
+            sums = self.gradients.clipped_sums(
+                theta, batch.x, batch.y, batch.counts, clip=None, subspace=subspace
+            )
+            counts = torch.tensor(batch.counts, device=theta.device).clamp(min=1)
+            return sums.sums / counts[:, None], {}
+        clip = self.mechanism.clip
+        result = self.gradients.clipped_sums(
+            theta, batch.x, batch.y, batch.counts, clip=clip, subspace=subspace
+        )
+        generators = [cohort.streams.noise(client, round_, step) for client in cohort.ids]
+        released = self.mechanism.privatize(result.sums, generators)
+        signal = result.sums / self.mechanism.batch
+        info = {
+            "noise_norm": float((released - signal).norm(dim=1).mean()),
+            "signal_norm": float(signal.norm(dim=1).mean()),
+        }
+        if len(result.norms):
+            info["clipped_fraction"] = float((result.norms > clip).float().mean())
+        return released, info
+
+    def once(self, broadcast: Broadcast, cohort: Cohort) -> tuple[Tensor, Info]:
+        """One estimate per client (m, k) at the broadcast theta_t (d,)."""
+        theta, round_ = broadcast.tensors["theta"], broadcast.round
+        start = time.perf_counter()
+        batch = self.draw(cohort, round_)
+        sampling_time = time.perf_counter() - start
+        estimate, info = self(theta, batch, broadcast.subspace, cohort, round_)
+        return estimate, info | {"seconds_sample": sampling_time}
+
+    def releases(self, cohort: Cohort) -> dict[int, tuple[float, float, int]]:
+        """Per client (sampling rate, noise multiplier, steps) of one round."""
+        if self.mechanism is None:
+            return {}
+        sigma, b = self.mechanism.noise_multiplier, self.mechanism.batch
+        steps = zip(cohort.ids, cohort.steps, strict=True)
+        return {client: (b / cohort.shards.size(client), sigma, s) for client, s in steps}
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Plans the run's projection round by round, from public facts only.
+
+    A projection that learns its basis sees ``history``, the exponential average of the released and
+    lifted aggregates, as it stood when the plan was due; that snapshot is part of the shared state,
+    so a resumed run plans the same basis.
+
+    Args:
+        projection: The recipe.
+        layout: The model's table of parameters.
+        seed: Public seed of the run's projections.
+        memory: Decay of the history, in [0, 1).
+    """
+
+    projection: Projection
+    layout: Layout
+    seed: int
+    memory: float = 0.9
+    _plans: dict[int, Subspace] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def learns(self) -> bool:
+        """Whether the plan depends on the history."""
+        return bool(getattr(self.projection, "learns", False))
+
+    @property
+    def first(self) -> Subspace:
+        """The plan of round 0."""
+        return self._plan(0, None)
+
+    def start(self, theta: Tensor) -> Tensors:
+        """The planner's share of the shared state."""
+        if not self.learns:
+            return {}
+        zero = torch.zeros_like(theta)
+        return {"history": zero, "planned": zero.clone(), "replanned": zero.clone()}
+
+    def subspaces(self, shared: Tensors, round_: int) -> tuple[Subspace, Subspace | None]:
+        """The plan of this round, and the one before if this round changes it."""
+        refresh = self.projection.refresh
+        block = round_ // refresh if refresh else 0
+        now = self._plan(block, shared.get("replanned"))
+        if block == 0 or round_ % refresh:
+            return now, None
+        return now, self._plan(block - 1, shared.get("planned"))
+
+    def learn(self, shared: Tensors, round_: int, lifted: Tensor) -> Tensors:
+        """The planner's state after a released aggregate (d,) has been applied."""
+        if not self.learns:
+            return {}
+        history = self.memory * shared["history"] + (1 - self.memory) * lifted
+        due = self.projection.refresh and (round_ + 1) % self.projection.refresh == 0
+        planned = shared["replanned"] if due else shared["planned"]
+        return {
+            "history": history,
+            "planned": planned,
+            "replanned": history if due else shared["replanned"],
+        }
+
+    def _plan(self, block: int, history: Tensor | None) -> Subspace:
+        if block not in self._plans:
+            known = None if history is None or block == 0 else history
+            round_ = block * max(self.projection.refresh, 1)
+            for old in [held for held in self._plans if held < block - 1]:
+                del self._plans[old]
+            self._plans[block] = self.projection.plan(self.layout, round_, self.seed, known)
+        return self._plans[block]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_plans": {}}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything that an algorithm may be composed of.
+
+    Args:
+        gradient: The clients' stochastic gradient.
+        planner: The projection's plan.
+        n: Number of clients in the federation.
+        everybody: Whether every client takes part in every round; then the k numbers of the
+            released aggregate tell each client the new model, and nothing else has to come down.
+    """
+
+    gradient: StochasticGradient
+    planner: Planner
+    n: int
+    everybody: bool = True
+
+    @property
+    def k(self) -> int:
+        """Numbers in one k-vector."""
+        return self.planner.first.k
+
+    def broadcast(self, shared: Tensors, round_: int, names: Sequence[str]) -> Broadcast:
+        """A broadcast of the named shared tensors with this round's plan."""
+        subspace, previous = self.planner.subspaces(shared, round_)
+        tensors = {name: shared[name] for name in names}
+        whole = sum(t.shape[-1] for t in tensors.values())
+        known = self.everybody and round_ > 0
+        numbers = len(tensors) * subspace.k if known else whole
+        return Broadcast(round_, tensors, subspace, previous, numbers)
+
+
+def require_fixed(parts: Parts, algorithm: str) -> None:
+    """Refuse a projection that changes during the run."""
+    refresh = parts.planner.projection.refresh
+    if refresh:
+        raise ValueError(
+            f"{algorithm} keeps k-vectors for the whole run, but projection.refresh={refresh} "
+            "changes their meaning; use refresh=0"
+        )

@@ -1,0 +1,114 @@
+"""Personalised peer-to-peer averaging over a graph: no server.
+
+P. Vanhaesebrouck, A. Bellet, M. Tommasi, "Decentralized Collaborative Learning of Personalized
+Models over Networks", AISTATS 2017, in its synchronous form::
+
+    node i:    y_i = theta_i after K local steps;  send y_i to the neighbours
+    exchange:  theta_i <- (1 - a) y_i + a F({y_j : j = i or (i, j) an edge})
+
+F is the average, or a robust rule that every node applies to its own neighbourhood. a = 1 on a
+complete graph is federated averaging; a < 1 keeps each node's model its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fedsieve.algorithms.form import Aggregate, Algorithm, Broadcast, Cohort, Sent, Tensors
+from fedsieve.algorithms.local import local_steps
+from fedsieve.algorithms.parts import Parts
+from fedsieve.compression.projections import is_identity
+from fedsieve.registry import register
+
+Graph = Literal["ring", "complete"]
+
+
+@register("algorithm", "peer-to-peer", paper="Vanhaesebrouck et al., AISTATS 2017")
+@dataclass(frozen=True)
+class PeerToPeer(Algorithm):
+    """Every client keeps its own model and averages it with those of its neighbours in a graph.
+
+    Args:
+        parts: What the algorithm is composed of, with the identity projection.
+        lr: Local step size > 0.
+        mixing: Weight a in (0, 1] of the neighbourhood against the own model.
+        graph: ``ring`` (two neighbours) or ``complete``.
+
+    Raises:
+        ValueError: A projection other than the identity; the nodes exchange models, not updates.
+    """
+
+    parts: Parts
+    lr: float
+    mixing: float = 0.5
+    graph: Graph = "ring"
+
+    one_by_one = True
+
+    def __post_init__(self) -> None:
+        if not is_identity(self.parts.planner.first):
+            raise ValueError(
+                "peer-to-peer exchanges models, which do not lie in a shared subspace; "
+                "use projection.name='identity'"
+            )
+        if not 0 < self.mixing <= 1:
+            raise ValueError(f"mixing={self.mixing} must lie in (0, 1]")
+
+    @property
+    def width(self) -> int:
+        """Numbers in one message: a whole model."""
+        return self.parts.k
+
+    def neighbourhood(self, node: int) -> tuple[int, ...]:
+        """The node and its neighbours, sorted."""
+        n = self.parts.n
+        if self.graph == "complete":
+            return tuple(range(n))
+        return tuple(sorted({(node - 1) % n, node, (node + 1) % n}))
+
+    def start(self, theta: Tensor) -> tuple[Tensors, Tensors]:
+        """theta_i = theta_0 for every node; what a node remembers is its model, which is shared."""
+        return {"models": theta.expand(self.parts.n, -1).clone()}, {}
+
+    def broadcast(self, shared: Tensors, round_: int) -> Broadcast:
+        """Each node's own model; what it received were its neighbours' models."""
+        subspace, _ = self.parts.planner.subspaces(shared, round_)
+        received = (len(self.neighbourhood(0)) - 1) * subspace.d
+        return Broadcast(round_, {"models": shared["models"]}, subspace, None, received)
+
+    def client(self, broadcast: Broadcast, memory: Tensors, cohort: Cohort) -> Sent:  # noqa: ARG002 - the form's signature
+        """y_i."""
+        start = broadcast.tensors["models"][torch.tensor(cohort.ids)]
+        y, _, info = local_steps(
+            self.parts.gradient, start, broadcast.subspace, cohort, broadcast.round, self.lr
+        )
+        return Sent(y, info)
+
+    def exchange(
+        self,
+        shared: Tensors,
+        broadcast: Broadcast,  # noqa: ARG002 - the form's signature
+        stack: Tensor,
+        senders: tuple[int, ...],
+        aggregate: Aggregate,
+    ) -> Tensors:
+        """theta_i <- (1 - a) y_i + a F(neighbourhood), for every node that is awake."""
+        row = {client: i for i, client in enumerate(senders)}
+        models = shared["models"].clone()
+        for node in senders:
+            near = [row[j] for j in self.neighbourhood(node) if j in row]
+            mixed = aggregate(stack[torch.tensor(near)])
+            models[node] = (1 - self.mixing) * stack[row[node]] + self.mixing * mixed
+        return {"models": models}
+
+    def parameters(self, shared: Tensors) -> Tensor:
+        """theta_i of every node, (n, d)."""
+        return shared["models"]
+
+    def releases(self, cohort: Cohort) -> dict[int, tuple[float, float, int]]:
+        """K noisy gradients a round."""
+        return self.parts.gradient.releases(cohort)

@@ -1,0 +1,191 @@
+"""The pieces of a run, each made from the configuration by the name of its component."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedsieve.aggregation import Rule
+from fedsieve.algorithms.form import Algorithm
+from fedsieve.algorithms.parts import Parts, Planner, Projection, StochasticGradient
+from fedsieve.compression.codecs import Codec
+from fedsieve.experiments.config import Config
+from fedsieve.experiments.resolve import Facts
+from fedsieve.learning.data import Dataset, Shards
+from fedsieve.learning.datasets import load
+from fedsieve.learning.flat import FlatModel
+from fedsieve.learning.gradients import Loss, PerSampleGradients
+from fedsieve.learning.partitions import partition
+from fedsieve.poisoning import Attack, DataAttack
+from fedsieve.privacy import GaussianMechanism
+from fedsieve.randomness import Streams
+from fedsieve.registry import component
+from fedsieve.simulation.participation import Participation
+
+MODEL, PARTITION, PROJECTION, POISON = 10, 11, 12, 13
+"""Labels of these draws in their streams."""
+
+
+def device(config: Config) -> torch.device:
+    """The device that computes.
+
+    Raises:
+        ValueError: A CUDA device that this machine does not have.
+    """
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    wanted = torch.device(config.device)
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device={config.device!r}: this machine has {torch.cuda.device_count()} CUDA devices; "
+            "allowed is 'cpu'"
+        )
+    return wanted
+
+
+def dataset(config: Config) -> Dataset:
+    """The named data set, from where it is found first."""
+    folder = Path(config.data.dir) if config.data.dir else None
+    return load(config.data.name, folder, config.data.download)
+
+
+def divide(config: Config, data: Dataset, streams: Streams) -> tuple[np.ndarray, ...]:
+    """Per client the positions of its records."""
+    return partition(
+        config.data.partition,
+        data.y.numpy(),
+        config.federation.clients,
+        streams.public(PARTITION),
+        owners=None if data.owners is None else data.owners.numpy(),
+        alpha=config.data.alpha,
+        classes_per_client=config.data.classes_per_client,
+        gamma=config.data.gamma,
+        sizes=config.data.sizes,
+        size_alpha=config.data.size_alpha,
+    )
+
+
+def module(config: Config, data: Dataset, streams: Streams) -> nn.Module:
+    """The named model with its initial parameters."""
+    seed = int(streams.public(MODEL).integers(2**63))
+    tokens = data.x.dtype == torch.int64
+    made: nn.Module = component("model", config.model.name).build(
+        input_shape=data.input_shape,
+        outputs=max(data.classes, 1),
+        hidden=config.model.hidden,
+        vocabulary=int(max(data.x.max(), data.x_test.max())) + 1 if tokens else 0,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    return made
+
+
+def facts(model: FlatModel, data: Dataset, parts: tuple[np.ndarray, ...]) -> Facts:
+    """What `resolve` has to know."""
+    return Facts(
+        d=model.d,
+        sizes=tuple(len(part) for part in parts),
+        input_shape=data.input_shape,
+        image=data.x.dtype == torch.uint8,
+    )
+
+
+def attack(config: Config) -> Attack | None:
+    """The named attack; ``None`` if there is none."""
+    if config.attack.name == "none":
+        return None
+    made: Attack = component("attack", config.attack.name).build(strength=config.attack.strength)
+    return made
+
+
+def shards(
+    data: Dataset,
+    parts: tuple[np.ndarray, ...],
+    attacker: Attack | None,
+    byzantine: tuple[int, ...],
+    streams: Streams,
+) -> Shards:
+    """The clients' records, the malicious clients' labels poisoned where the attack does that."""
+    if not isinstance(attacker, DataAttack):
+        return Shards(data, parts)
+    labels = data.y.clone()
+    for client in byzantine:
+        rng = streams.attacker(POISON, client)
+        own = torch.from_numpy(parts[client]).to(labels.device)
+        labels[own] = attacker.poison_labels(labels[own], data.classes, rng)
+    return Shards(data, parts, labels)
+
+
+def rule(config: Config) -> Rule:
+    """The rule behind its pre-aggregators."""
+    aggregation = config.aggregation
+    assert aggregation.rule is not None
+    made: Any = component("rule", aggregation.rule).build(f=aggregation.f)
+    for name in reversed(aggregation.pre or ()):
+        made = component("pre-aggregator", name).build(f=aggregation.f) >> made
+    checked: Rule = made
+    return checked
+
+
+def codec(config: Config) -> Codec:
+    """The named codec; a message that is not compressed still travels as bytes."""
+    name = "raw32" if config.codec.name == "none" else config.codec.name
+    made: Codec = component("codec", name).build()
+    return made
+
+
+def algorithm(
+    config: Config,
+    model: FlatModel,
+    loss: Loss,
+    mechanism: GaussianMechanism | None,
+    participation: Participation,
+    streams: Streams,
+    parts: tuple[np.ndarray, ...],
+    projection: Projection | None,
+) -> Algorithm:
+    """The named algorithm, composed of the run's parts."""
+    settings = config.algorithm
+    assert settings.batch is not None
+    if projection is None:
+        assert config.projection.name is not None
+        made = component("projection", config.projection.name)
+        projection = made.build(k=config.projection.k, refresh=config.projection.refresh)
+    dtype = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
+    engine = PerSampleGradients(model, loss, compute_dtype=dtype)
+    composed = Parts(
+        gradient=StochasticGradient(engine, settings.batch, mechanism),
+        planner=Planner(
+            projection, model.layout, int(streams.public(PROJECTION).integers(2**63))
+        ),
+        n=config.federation.clients,
+        everybody=participation.everybody,
+    )
+    built: Algorithm = component("algorithm", settings.name).build(
+        parts=composed,
+        lr=settings.lr,
+        server_lr=settings.server_lr,
+        momentum=settings.momentum,
+        mixing=settings.mixing,
+        graph=settings.graph,
+        records=max(len(part) for part in parts),
+    )
+    return built
+
+
+def client_weights(config: Config, parts: tuple[np.ndarray, ...]) -> Tensor | None:
+    """FedAvg's n_k / n, from sizes that are public; with privacy the sizes are, and stay, secret."""
+    sizes = [len(part) for part in parts]
+    if config.algorithm.name != "fedavg" or config.privacy is not None or len(set(sizes)) == 1:
+        return None
+    return torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
+
+
+def workers(config: Config) -> int:
+    """Number of worker processes; one process needs no worker."""
+    wanted = os.cpu_count() or 1 if config.workers == "auto" else config.workers
+    return 0 if wanted == 1 else wanted

@@ -1,0 +1,68 @@
+"""Everything that a simulation needs, as objects; `fedsieve.experiments.build` makes it by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedsieve.aggregation import Rule
+from fedsieve.algorithms.form import Algorithm
+from fedsieve.compression.codecs import Codec
+from fedsieve.learning.data import Shards
+from fedsieve.poisoning import Attack
+from fedsieve.privacy import Ledger
+from fedsieve.randomness import Streams
+from fedsieve.simulation.participation import Participation
+
+Evaluate = Callable[[Tensor], tuple[float, float]]
+"""Parameters (d,) -> (accuracy, loss) on the test set."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A federation and what it is to do.
+
+    Args:
+        algorithm: Client rule and exchange.
+        theta: Initial parameters (d,), float32, on the device that computes.
+        shards: The clients' records.
+        evaluate: Measures parameters on the test set.
+        streams: The random streams.
+        rule: Robust aggregation rule.
+        participation: How cohorts are drawn.
+        codec: What every message is coded with.
+        rounds: Number of rounds.
+        steps: Local steps of a client per round.
+        byzantine: Ids of the malicious clients.
+        attack: What they do; ``None``: they behave.
+        ledger: Where every noisy release is charged; ``None`` without privacy.
+        client_weights: Public weights of the clients (n,) in the rule; ``None``: all equal.
+        evaluate_every: Rounds between two evaluations; the last round is always evaluated.
+        workers: Worker processes for algorithms whose clients compute one by one; 0 computes them
+            in this process.
+    """
+
+    algorithm: Algorithm
+    theta: Tensor
+    shards: Shards
+    evaluate: Evaluate
+    streams: Streams
+    rule: Rule
+    participation: Participation
+    codec: Codec
+    rounds: int
+    steps: int = 1
+    byzantine: tuple[int, ...] = ()
+    attack: Attack | None = None
+    ledger: Ledger | None = None
+    client_weights: Tensor | None = None
+    evaluate_every: int = 1
+    workers: int = 0
+
+    @property
+    def device(self) -> torch.device:
+        """The device that computes."""
+        return self.theta.device

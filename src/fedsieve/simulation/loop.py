@@ -1,0 +1,300 @@
+"""The round loop: one for every algorithm that is written as client rule and exchange.
+
+A round: draw the cohort, tell it the shared state, charge the privacy ledger, compute the messages,
+code and decode them, let the attacker put its rows beside them, exchange, evaluate. The state
+between rounds is the algorithm's tensors, the ledger and counters; all draws are keyed by round, so
+a simulation restored from a checkpoint goes on as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from fedsieve.aggregation import TooManyFaultyClients
+from fedsieve.algorithms.form import Broadcast, Cohort, Sent, Tensors
+from fedsieve.compression.codecs import WireError
+from fedsieve.poisoning import MessageAttack, Scene
+from fedsieve.simulation.checkpoint import Checkpoint
+from fedsieve.simulation.executors import Executor, OneByOne, WholeCohort
+from fedsieve.simulation.job import Job
+from fedsieve.simulation.participation import Attendance
+from fedsieve.simulation.workers import Workers
+
+Row = dict[str, Any]
+"""What is recorded of one round: the columns of metrics.parquet."""
+
+CODEC = 3  # label of the codecs' dither in the public stream
+
+
+class Simulation:
+    """A federation between two rounds.
+
+    Use it as a context manager: worker processes end with it. Computation in this process runs on
+    one thread while the context is open, so that every way of running gives the same bits.
+
+    Args:
+        job: What to simulate.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.round = 0
+        self.shared, self.memory = job.algorithm.start(job.theta)
+        self._executor: Executor | None = None
+        self._threads = torch.get_num_threads()
+
+    def __enter__(self) -> Self:
+        torch.set_num_threads(1)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._executor is not None:
+            self._executor.close()
+            self._executor = None
+        torch.set_num_threads(self._threads)
+
+    @property
+    def theta(self) -> Tensor:
+        """Current parameters: (d,), or (n, d) where every client has its own."""
+        return self.job.algorithm.parameters(self.shared)
+
+    def step(self) -> Row:
+        """Run one round and say what happened in it."""
+        job, clock = self.job, _Clock(self.job.device)
+        attendance = job.participation.draw(job.streams, self.round, job.steps)
+        broadcast = job.algorithm.broadcast(self.shared, self.round)
+        present = len(attendance.ids)
+        row: Row = {"round": self.round, "bits_down": 32 * broadcast.numbers * present}
+        with clock("client"):
+            computing = self._computing(attendance)
+            self._charge(computing)
+            sent = self._compute(broadcast, computing)
+        row.update(sent.info)
+        clock.move("client", "sample", row.pop("seconds_sample", 0.0))
+        with clock("codec"):
+            honest, bits = self._coded(sent.messages)
+        with clock("attack"):
+            crafted = self._craft(honest, len(attendance.ids) - len(computing.ids))
+        with clock("codec"):
+            malicious, more = self._coded(crafted)
+            row["bits_up"] = bits + more
+        stack, senders = _together(honest, malicious, computing.ids, attendance.ids)
+        with clock("server"):
+            row.update(self._exchange(broadcast, stack, senders, computing.ids, clock))
+        self.round += 1
+        if self.round % job.evaluate_every == 0 or self.round == job.rounds:
+            with clock("evaluate"):
+                row["accuracy"], row["loss"] = self._measure()
+                if job.ledger is not None:
+                    row["epsilon"] = job.ledger.guarantee().epsilon
+        row.update({f"seconds_{phase}": spent for phase, spent in clock.spent.items()})
+        return row
+
+    def checkpoint(self) -> Checkpoint:
+        """The state between two rounds."""
+        tensors = {f"shared.{k}": v for k, v in self.shared.items()}
+        tensors |= {f"memory.{k}": v for k, v in self.memory.items()}
+        ledger = self.job.ledger
+        streams = self.job.streams
+        facts = {
+            "seed": streams.seed,
+            "noise_seed": streams.noise_seed,
+            "ledger": None if ledger is None else ledger.state(),
+        }
+        return Checkpoint(self.round, {k: v.detach().cpu() for k, v in tensors.items()}, facts)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint of the same job; call it before the first step.
+
+        The ledger is not set back: it knows of releases that were made after the checkpoint.
+        """
+        self.round = checkpoint.round
+        for prefix, state in (("shared.", self.shared), ("memory.", self.memory)):
+            for name in list(state):
+                state[name] = checkpoint.tensors[prefix + name].to(self.job.device)
+
+    def _computing(self, attendance: Attendance) -> Cohort:
+        """The part of the cohort that follows the protocol (poisoned data or not)."""
+        job = self.job
+        absent = set(job.byzantine) if isinstance(job.attack, MessageAttack) else set()
+        kept = [
+            (client, steps)
+            for client, steps in zip(attendance.ids, attendance.steps, strict=True)
+            if client not in absent
+        ]
+        ids = tuple(client for client, _ in kept)
+        return Cohort(ids, ids, job.shards, job.streams, tuple(steps for _, steps in kept))
+
+    def _charge(self, cohort: Cohort) -> None:
+        if self.job.ledger is not None:
+            self.job.ledger.charge(self.round, self.job.algorithm.releases(cohort))
+
+    def _compute(self, broadcast: Broadcast, cohort: Cohort) -> Sent:
+        if not cohort.ids:
+            return Sent(torch.empty(0, 0, device=self.job.device))
+        if self._executor is None:
+            self._executor = self._start(broadcast, cohort)
+        return self._executor.run(broadcast, self.memory, cohort)
+
+    def _start(self, broadcast: Broadcast, cohort: Cohort) -> Executor:
+        job = self.job
+        if not job.algorithm.one_by_one or job.device.type != "cpu":
+            return WholeCohort(job.algorithm)
+        if not job.workers:
+            return OneByOne(job.algorithm)
+        return Workers(
+            job.algorithm,
+            job.shards,
+            job.streams,
+            self.memory,
+            broadcast,
+            cohort=job.participation.size,
+            processes=job.workers,
+        )
+
+    def _coded(self, messages: Tensor) -> tuple[Tensor, int]:
+        """The messages after their way over the wire, and the bits that they took."""
+        job, decoded, bits = self.job, torch.empty_like(messages), 0
+        for i, message in enumerate(messages):
+            wire = job.codec.encode(message, job.streams.public(CODEC, self.round, i))
+            bits += 8 * len(wire)
+            try:
+                decoded[i] = job.codec.decode(wire).to(decoded.device)
+            except WireError:
+                decoded[i] = math.nan  # an unreadable message is a faulty client's
+        return decoded, bits
+
+    def _craft(self, honest: Tensor, malicious: int) -> Tensor:
+        """The rows that the malicious clients send, knowing the honest ones."""
+        attack = self.job.attack
+        if not malicious or not isinstance(attack, MessageAttack) or not len(honest):
+            return honest[:0]
+        rng = self.job.streams.attacker(self.round)
+        return attack.craft(Scene(honest, malicious, self.job.rule, rng))
+
+    def _exchange(
+        self,
+        broadcast: Broadcast,
+        stack: Tensor,
+        senders: tuple[int, ...],
+        honest: tuple[int, ...],
+        clock: _Clock,
+    ) -> Row:
+        job = self.job
+        recorder = _Recorder(job, senders, honest, clock)
+        row: Row = {"senders": len(senders), "skipped": False}
+        if not honest or job.rule.f > job.rule.breakdown(len(senders)):
+            return row | {"skipped": True}  # fail closed: too few messages to outvote f
+        try:
+            self.shared = job.algorithm.exchange(self.shared, broadcast, stack, senders, recorder)
+        except TooManyFaultyClients:
+            return row | {"skipped": True}
+        return row | recorder.row
+
+    def _measure(self) -> tuple[float, float]:
+        theta = self.theta
+        if theta.ndim == 1:
+            return self.job.evaluate(theta)
+        honest = [i for i in range(len(theta)) if i not in self.job.byzantine]
+        measured = [self.job.evaluate(theta[i]) for i in honest]
+        accuracies, losses = zip(*measured, strict=True)
+        return sum(accuracies) / len(honest), sum(losses) / len(honest)
+
+
+def _together(
+    honest: Tensor, malicious: Tensor, computing: tuple[int, ...], present: tuple[int, ...]
+) -> tuple[Tensor, tuple[int, ...]]:
+    """The stack as the server sees it, by client id, and who sent its rows."""
+    if not len(malicious):
+        return honest, computing
+    senders = computing + tuple(client for client in present if client not in computing)
+    order = sorted(range(len(senders)), key=senders.__getitem__)
+    return torch.cat([honest, malicious])[order], present
+
+
+@dataclass
+class _Clock:
+    """Seconds by phase; an inner phase's time is taken off the outer one's."""
+
+    device: torch.device
+    spent: Counter[str] = field(default_factory=Counter)
+    _inner: float = 0.0
+
+    @contextlib.contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        outer, self._inner = self._inner, 0.0
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            passed = time.perf_counter() - start
+            self.move("", phase, passed - self._inner)
+            self._inner = outer + passed
+
+    def move(self, source: str, target: str, seconds: float) -> None:
+        """Book seconds on a phase, off another one if it is named."""
+        self.spent[target] += seconds  # type: ignore[assignment]  # Counter is typed for ints
+        if source:
+            self.spent[source] -= seconds  # type: ignore[assignment]
+
+
+class _Recorder:
+    """The rule as the exchange calls it, noting what it did to the whole stack."""
+
+    def __init__(
+        self,
+        job: Job,
+        senders: tuple[int, ...],
+        honest: tuple[int, ...],
+        clock: _Clock,
+    ) -> None:
+        self._job, self._clock, self._senders = job, clock, senders
+        self._honest = torch.tensor([c in honest for c in senders], dtype=torch.bool)
+        self._client_weights = (
+            None if job.client_weights is None else job.client_weights[list(senders)]
+        )
+        self.row: Row = {}
+
+    def __call__(self, stack: Tensor) -> Tensor:
+        with self._clock("aggregate"):
+            whole = len(stack) == len(self._senders)
+            weights = self._client_weights if whole else None
+            result = self._job.rule.aggregate(stack, weights)
+            if whole and not self.row:
+                mean = stack[self._honest.to(stack.device)].mean(0)
+                told = [math.nan] * self._job.participation.clients
+                for client, weight in zip(self._senders, result.weights.tolist(), strict=True):
+                    told[client] = weight
+                self.row = {
+                    "aggregation_error": float((result.vector - mean).norm()),
+                    "rejected": result.rejected,
+                    "weights": told,
+                }
+            return result.vector
+
+
+def run(
+    simulation: Simulation, on_round: Callable[[Simulation, Row], None] = lambda _s, _r: None
+) -> Tensors:
+    """Run a simulation to its last round, telling ``on_round`` after each; returns shared state."""
+    with simulation:
+        while simulation.round < simulation.job.rounds:
+            on_round(simulation, simulation.step())
+    return simulation.shared
