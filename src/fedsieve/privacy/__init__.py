@@ -1,1 +1,29 @@
-"""Mechanisms: clipping, noise, accounting, the client's budget ledger."""
+"""Mechanisms: noise on clipped sums, accounting, and the ledger of what was spent."""
+
+from fedsieve.privacy.accounting import compose as compose
+from fedsieve.privacy.accounting import epsilon as epsilon
+from fedsieve.privacy.accounting import epsilon_curve as epsilon_curve
+from fedsieve.privacy.accounting import max_steps as max_steps
+from fedsieve.privacy.accounting import noise_multiplier as noise_multiplier
+from fedsieve.privacy.gaussian import GaussianMechanism as GaussianMechanism
+from fedsieve.privacy.guarantee import Event as Event
+from fedsieve.privacy.guarantee import Guarantee as Guarantee
+from fedsieve.privacy.guarantee import Relation as Relation
+from fedsieve.privacy.guarantee import Unit as Unit
+from fedsieve.privacy.ledger import BudgetExceededError as BudgetExceededError
+from fedsieve.privacy.ledger import Ledger as Ledger
+
+__all__ = [
+    "BudgetExceededError",
+    "Event",
+    "GaussianMechanism",
+    "Guarantee",
+    "Ledger",
+    "Relation",
+    "Unit",
+    "compose",
+    "epsilon",
+    "epsilon_curve",
+    "max_steps",
+    "noise_multiplier",
+]

@@ -1,0 +1,135 @@
+"""What was spent, and the words that go with the number.
+
+An epsilon alone means nothing: it holds for a unit, under a neighbouring relation, at a delta, for
+a way of sampling, as computed by an accountant. `Guarantee` keeps them together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Relation = Literal["add-remove", "replace-one", "zero-out"]
+"""When two data sets are neighbours: one unit more or less, one unit changed into another, or one
+unit changed into a record that contributes zero (numerically equal to add-remove)."""
+
+Unit = Literal["record", "client"]
+"""What one neighbour step changes: one record of one client, or everything a client holds."""
+
+NEIGHBOURS: dict[Relation, str] = {
+    "add-remove": "one {unit} added or removed",
+    "replace-one": "one {unit} replaced by another",
+    "zero-out": "one {unit} replaced by an empty one",
+}
+
+
+@dataclass(frozen=True)
+class Event:
+    """Repeated Gaussian releases of Poisson-sampled clipped sums.
+
+    Args:
+        noise_multiplier: Noise standard deviation over the clip, > 0.
+        sampling_rate: Probability with which a record enters a step, in (0, 1].
+        steps: How many such releases, >= 0.
+
+    Raises:
+        ValueError: A value outside these ranges.
+    """
+
+    noise_multiplier: float
+    sampling_rate: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        sigma, q = self.noise_multiplier, self.sampling_rate
+        if not (math.isfinite(sigma) and sigma > 0):
+            raise ValueError(
+                f"noise_multiplier={sigma} must be finite and > 0: no noise, no privacy"
+            )
+        if not 0 < q <= 1:
+            raise ValueError(f"sampling_rate={q} must be in (0, 1]")
+        if self.steps != int(self.steps) or self.steps < 0:
+            raise ValueError(f"steps={self.steps} must be an integer >= 0")
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """An (epsilon, delta) statement with all that it depends on.
+
+    Example:
+        >>> spent = Guarantee(1.25, 1e-5, "record", "add-remove", "PLD", (Event(1.0, 0.01, 300),))
+        >>> spent.steps, spent.sampling
+        (300, 'Poisson sampling with rate 0.01, the draws unknown to the observer')
+    """
+
+    epsilon: float
+    delta: float
+    unit: Unit
+    relation: Relation
+    accountant: str
+    events: tuple[Event, ...]
+
+    @property
+    def noise_multiplier(self) -> float:
+        """Smallest noise multiplier of any release; infinite if nothing was released."""
+        return min((e.noise_multiplier for e in self.events), default=math.inf)
+
+    @property
+    def sampling_rate(self) -> float:
+        """Largest sampling rate of any release; 0 if nothing was released."""
+        return max((e.sampling_rate for e in self.events), default=0.0)
+
+    @property
+    def steps(self) -> int:
+        """Number of releases."""
+        return sum(e.steps for e in self.events)
+
+    @property
+    def sampling(self) -> str:
+        """The sampling assumption in words."""
+        rates = sorted({e.sampling_rate for e in self.events})
+        if not rates or rates == [1.0]:
+            return f"no sampling: every step may use every {self.unit}"
+        listed = ", ".join(f"{q:.6g}" for q in rates)
+        return f"Poisson sampling with rate {listed}, the draws unknown to the observer"
+
+    def sentence(self) -> str:
+        """The statement in one sentence, the epsilon rounded up."""
+        noise = ", ".join(f"{s:.6g}" for s in sorted({e.noise_multiplier for e in self.events}))
+        return (
+            f"epsilon = {_round_up(self.epsilon)} at delta = {self.delta:g} "
+            f"(unit: {self.unit}; neighbours: {NEIGHBOURS[self.relation].format(unit=self.unit)}; "
+            f"{self.sampling}; {self.steps} Gaussian releases with noise multiplier "
+            f"{noise or 'n/a'}; accountant: {self.accountant})"
+        )
+
+
+def merge(events: Iterable[Event]) -> tuple[Event, ...]:
+    """The same releases, equal ones counted together, in a fixed order."""
+    steps: dict[tuple[float, float], int] = {}
+    for e in events:
+        key = (e.noise_multiplier, e.sampling_rate)
+        steps[key] = steps.get(key, 0) + e.steps
+    return tuple(Event(s, q, t) for (s, q), t in sorted(steps.items()) if t)
+
+
+def check_target(delta: float, relation: str, unit: str = "record") -> None:
+    """Refuse a delta, relation or unit for which there is no statement.
+
+    Raises:
+        ValueError: With the name, the value and what is allowed.
+    """
+    if not 0 < delta < 1:
+        raise ValueError(f"delta={delta} must be in (0, 1)")
+    for name, value, allowed in (
+        ("relation", relation, get_args(Relation)),
+        ("unit", unit, get_args(Unit)),
+    ):
+        if value not in allowed:
+            raise ValueError(f"{name}={value!r} is not one of {', '.join(allowed)}")
+
+
+def _round_up(epsilon: float) -> str:
+    return f"{math.ceil(epsilon * 1e4) / 1e4:.4f}" if math.isfinite(epsilon) else "infinite"

@@ -1,0 +1,270 @@
+"""The accountant against closed forms, published-library figures, and itself."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from scipy.optimize import brentq
+from scipy.stats import norm
+
+from fedsieve.privacy import Event, compose, epsilon, epsilon_curve, max_steps, noise_multiplier
+from fedsieve.privacy._pld import FINE, grid_spacing, pld_epsilon
+from fedsieve.privacy._rdp import rdp_epsilon, sampled_gaussian_rdp
+from fedsieve.privacy.accounting import PLD, RDP, RDP_REPLACE
+
+DELTA = 1e-5
+
+
+def exact_gaussian(sigma, steps, delta, sensitivity=1.0):
+    """Balle and Wang, "Improving the Gaussian Mechanism", ICML 2018, Theorem 8."""
+    mu = sensitivity * math.sqrt(steps) / sigma
+
+    def excess(e):
+        return norm.cdf(-e / mu + mu / 2) - np.exp(e) * norm.cdf(-e / mu - mu / 2) - delta
+
+    return brentq(excess, 0, mu * mu + 40 * mu, xtol=1e-10)
+
+
+# dp-accounting 0.6.0 on its default grid of 1e-4, add-remove, delta 1e-5
+@pytest.mark.parametrize(
+    ("q", "sigma", "steps", "expected"),
+    [
+        (0.001, 0.5, 1000, 3.239),
+        (0.001, 1.0, 1000, 0.149),
+        (0.01, 0.6, 100, 3.816),
+        (0.01, 1.0, 1000, 1.828),
+        (0.01, 1.1, 6000, 3.900),
+        (0.1, 2.0, 1000, 8.279),
+        (256 / 60000, 1.1, 14040, 2.380),
+        (1.0, 200.0, 10000, 1.993),
+    ],
+)
+def test_reference_epsilons(q, sigma, steps, expected):
+    spent = epsilon(sigma, q, steps, DELTA)
+    assert spent.accountant == PLD
+    assert spent.epsilon == pytest.approx(expected, rel=1e-3, abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("q", "sigma", "steps", "expected"),
+    [(0.01, 1.0, 1000, 2.843), (0.1, 2.0, 100, 4.368), (1.0, 10.0, 100, 9.997)],
+)
+def test_reference_epsilons_of_replace_one(q, sigma, steps, expected):
+    assert epsilon(sigma, q, steps, DELTA, "replace-one").epsilon == pytest.approx(expected, 1e-3)
+    # zero-out costs what add-remove costs
+    zero_out, add_remove = (epsilon(sigma, q, steps, DELTA, r) for r in ("zero-out", "add-remove"))
+    assert zero_out.epsilon == pytest.approx(add_remove.epsilon, rel=1e-9)
+
+
+@pytest.mark.parametrize(("sigma", "steps"), [(1.0, 1), (10.0, 100), (60.0, 10_000), (3.0, 2)])
+@pytest.mark.parametrize("delta", [1e-3, 1e-5, 1e-8])
+def test_without_sampling_it_is_the_exact_gaussian_from_above(sigma, steps, delta):
+    for relation, sensitivity in (("add-remove", 1.0), ("replace-one", 2.0)):
+        exact = exact_gaussian(sigma, steps, delta, sensitivity)
+        found = epsilon(sigma, 1.0, steps, delta, relation).epsilon
+        assert exact <= found <= exact * (1 + 2e-3)
+
+
+# PLD calibration, rounded up at a relative tolerance of 2e-4, add-remove, delta 1e-5
+@pytest.mark.parametrize(
+    ("q", "steps", "target", "expected"),
+    [
+        (0.001, 100, 8, 0.3389),
+        (0.001, 10_000, 4, 0.5343),
+        (0.01, 100, 0.5, 1.143),
+        (0.01, 1000, 2, 0.9593),
+        (0.01, 10_000, 1, 3.814),
+        (0.1, 100, 4, 1.386),
+        (0.1, 1000, 1, 11.87),
+        (0.1, 10_000, 8, 6.054),
+        (1.0, 100, 4, 10.81),
+        (1.0, 1000, 2, 63.05),
+        (1.0, 10_000, 0.5, 703.2),
+    ],
+)
+def test_calibrated_noise(q, steps, target, expected):
+    sigma = noise_multiplier(target, q, steps, DELTA)
+    assert sigma == pytest.approx(expected, rel=5e-3)
+    assert epsilon(sigma, q, steps, DELTA).epsilon <= target
+    assert epsilon(sigma * (1 - 1e-3), q, steps, DELTA).epsilon > target
+
+
+@pytest.mark.parametrize("relation", ["replace-one", "zero-out"])
+def test_calibration_keeps_the_relation(relation):
+    sigma = noise_multiplier(1.0, 0.05, 200, DELTA, relation)
+    assert epsilon(sigma, 0.05, 200, DELTA, relation).epsilon == pytest.approx(1.0, abs=2e-3)
+    assert (sigma > 1.3 * noise_multiplier(1.0, 0.05, 200, DELTA)) == (relation == "replace-one")
+
+
+def test_calibration_reaches_into_the_fallback():
+    sigma = noise_multiplier(2000.0, 1.0, 1, DELTA)
+    spent = epsilon(sigma, 1.0, 1, DELTA)
+    assert spent.accountant == RDP
+    assert 1990 < spent.epsilon <= 2000
+
+
+def test_monotone_in_rate_noise_and_steps():
+    base = epsilon(1.0, 0.02, 200, DELTA).epsilon
+    assert epsilon(1.0, 0.03, 200, DELTA).epsilon > base
+    assert epsilon(0.9, 0.02, 200, DELTA).epsilon > base
+    assert epsilon(1.0, 0.02, 300, DELTA).epsilon > base
+    assert epsilon(1.0, 0.02, 200, 1e-6).epsilon > base
+    assert epsilon(1.0, 0.02, 200, DELTA, "replace-one").epsilon > base
+
+
+@pytest.mark.parametrize(
+    ("q", "sigma", "steps"), [(0.01, 1.0, 1000), (0.1, 2.0, 100), (0.001, 0.6, 500), (1, 10, 100)]
+)
+def test_rdp_is_above_pld_and_agrees_with_an_independent_one(q, sigma, steps):
+    analysis = pytest.importorskip("opacus.accountants.analysis.rdp")
+    pld = epsilon(sigma, q, steps, DELTA).epsilon
+    rdp = rdp_epsilon((Event(sigma, q, steps),), DELTA, "add-remove")
+    orders = [1 + x / 10 for x in range(1, 100)] + list(range(12, 257))
+    curve = analysis.compute_rdp(q=q, noise_multiplier=sigma, steps=steps, orders=orders)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns when the best order is the first or the last
+        peer, _ = analysis.get_privacy_spent(orders=orders, rdp=curve, delta=DELTA)
+    assert rdp >= pld
+    assert rdp == pytest.approx(peer, rel=1e-2)
+
+
+@pytest.mark.parametrize(("q", "sigma"), [(0.01, 1.0), (0.3, 2.0), (1.0, 3.0)])
+def test_integer_order_renyi_divergence_by_quadrature(q, sigma):
+    x = np.linspace(-30 * sigma, 30 * sigma + 40, 400_001)
+    base = norm.pdf(x, 0, sigma)
+    ratio = 1 - q + q * np.exp((2 * x - 1) / (2 * sigma**2))
+    for order in (2, 3, 8):
+        moment = np.trapezoid(base * ratio**order, x)
+        expected = math.log(moment) / (order - 1)
+        assert sampled_gaussian_rdp(Event(sigma, q, 1), order) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("q", "sigma", "steps"), [(0.01, 1.0, 1000), (0.1, 4.0, 50), (1, 10, 9)])
+def test_replace_one_fallback_is_an_upper_bound(q, sigma, steps):
+    event = (Event(sigma, q, steps),)
+    assert (
+        rdp_epsilon(event, DELTA, "replace-one")
+        >= epsilon(sigma, q, steps, DELTA, "replace-one").epsilon
+    )
+
+
+def test_fallback_takes_over_where_the_grid_would_be_too_large():
+    assert math.isinf(grid_spacing((Event(0.3, 1.0, 10_000),), "add-remove"))
+    assert epsilon(0.3, 1.0, 10_000, DELTA).accountant == RDP
+    assert epsilon(0.05, 0.01, 10, DELTA, "replace-one").accountant == RDP_REPLACE
+    assert epsilon(1.0, 0.01, 100, 1e-12).accountant == RDP
+    assert epsilon(1.0, 0.01, 10**9, DELTA).accountant == RDP
+
+
+def test_a_coarser_grid_is_never_below():
+    event = (Event(1.0, 0.01, 1000),)
+    fine = grid_spacing(event, "add-remove", FINE)
+    values = [pld_epsilon(event, DELTA, "add-remove", fine * c) for c in (1, 2, 4)]
+    assert values == sorted(values)
+
+
+def test_composition_of_parts_is_the_whole():
+    parts = compose([Event(1.0, 0.01, 400), Event(1.0, 0.01, 600)], DELTA)
+    whole = epsilon(1.0, 0.01, 1000, DELTA)
+    assert parts == whole
+    assert compose([Event(1.0, 0.01, 1000), Event(2.0, 0.5, 0)], DELTA) == whole
+
+
+def test_different_events_compose():
+    first, second = Event(1.0, 0.01, 300), Event(4.0, 1.0, 2)
+    together = compose([first, second], DELTA)
+    assert together == compose([second, first], DELTA)
+    alone = max(compose([e], DELTA).epsilon for e in (first, second))
+    assert alone < together.epsilon < sum(compose([e], DELTA / 2).epsilon for e in (first, second))
+    assert (together.noise_multiplier, together.sampling_rate, together.steps) == (1.0, 1.0, 302)
+    gaussians = compose([Event(3.0, 1.0, 1), Event(4.0, 1.0, 1)], DELTA).epsilon
+    exact = exact_gaussian(1 / math.hypot(1 / 3, 1 / 4), 1, DELTA)
+    assert exact <= gaussians <= exact * (1 + 2e-3)
+
+
+def test_nothing_released_costs_nothing():
+    nothing = compose([], DELTA)
+    assert nothing.epsilon == 0
+    assert epsilon(1.0, 0.1, 0, DELTA) == nothing
+    assert "0 Gaussian releases" in nothing.sentence()
+
+
+def test_max_steps_is_the_largest_number_that_fits():
+    most = max_steps(1.0, 1.0, 0.01, DELTA)
+    assert (
+        epsilon(1.0, 0.01, most, DELTA).epsilon <= 1.0 < epsilon(1.0, 0.01, most + 1, DELTA).epsilon
+    )
+    assert max_steps(0.01, 1.0, 1.0, DELTA) == 0
+
+
+def test_the_curve_is_an_upper_bound_with_an_exact_end():
+    rounds = range(1, 121)
+    curve = epsilon_curve(2.0, 0.05, rounds, DELTA, points=10)
+    assert len(curve) == 120
+    assert curve == sorted(curve)
+    assert curve[-1] == epsilon(2.0, 0.05, 120, DELTA).epsilon
+    for t in (1, 7, 50, 111):
+        assert curve[t - 1] >= epsilon(2.0, 0.05, t, DELTA).epsilon
+    assert len(set(curve)) <= 10
+    exact = epsilon_curve(2.0, 0.05, [1, 2, 40], DELTA)
+    assert exact == [epsilon(2.0, 0.05, t, DELTA).epsilon for t in (1, 2, 40)]
+    assert epsilon_curve(2.0, 0.05, [], DELTA) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0.0, 0.1, 1, DELTA), "noise_multiplier=0.0"),
+        ((math.nan, 0.1, 1, DELTA), "noise_multiplier=nan"),
+        ((1.0, 0.0, 1, DELTA), "sampling_rate=0.0"),
+        ((1.0, 1.5, 1, DELTA), "sampling_rate=1.5"),
+        ((1.0, 0.1, -1, DELTA), "steps=-1"),
+        ((1.0, 0.1, 1.5, DELTA), "steps=1.5"),
+        ((1.0, 0.1, 1, 0.0), "delta=0.0"),
+        ((1.0, 0.1, 1, 1.0), "delta=1.0"),
+        ((1.0, 0.1, 1, DELTA, "swap"), "relation='swap' is not one of add-remove"),
+        ((1.0, 0.1, 1, DELTA, "add-remove", "user"), "unit='user'"),
+    ],
+)
+def test_impossible_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        epsilon(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: noise_multiplier(0.0, 0.1, 1, DELTA), "epsilon=0.0"),
+        (lambda: noise_multiplier(math.inf, 0.1, 1, DELTA), "epsilon=inf"),
+        (lambda: noise_multiplier(1.0, 0.1, 0, DELTA), "steps must be >= 1"),
+        (lambda: max_steps(-1.0, 1.0, 0.1, DELTA), "epsilon=-1.0"),
+        (lambda: epsilon_curve(1.0, 0.1, [2, 1], DELTA), "must not decrease"),
+        (lambda: epsilon_curve(1.0, 0.1, [1], DELTA, points=0), "points=0"),
+    ],
+)
+def test_impossible_targets_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_the_sentence_says_everything():
+    text = epsilon(1.0, 0.01, 1000, DELTA).sentence()
+    for part in (
+        "epsilon = 1.8",
+        "delta = 1e-05",
+        "unit: record",
+        "one record added or removed",
+        "Poisson sampling with rate 0.01",
+        "1000 Gaussian releases with noise multiplier 1",
+        "accountant: PLD",
+    ):
+        assert part in text
+    client = epsilon(20.0, 1.0, 10, DELTA, "replace-one", "client").sentence()
+    assert "one client replaced by another; no sampling" in client
+
+
+def test_the_printed_epsilon_is_rounded_up():
+    spent = epsilon(1.0, 0.01, 1000, DELTA)
+    printed = float(spent.sentence().split()[2])
+    assert spent.epsilon <= printed < spent.epsilon + 1e-4

@@ -1,0 +1,249 @@
+"""The ledger never under-counts: crashes, torn lines, repeated rounds, limits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fedsieve.privacy import BudgetExceededError, Ledger, epsilon
+
+DELTA = 1e-5
+COHORT = {0: (0.01, 1.0, 1), 1: (0.02, 1.0, 1), "hospital": (0.02, 1.0, 1)}
+
+
+def _ledger(**options):
+    return Ledger(**({"delta": DELTA, "relation": "add-remove", "repeatable": True} | options))
+
+
+def _json(state):
+    return json.loads(json.dumps(state))
+
+
+def test_the_worst_client_governs():
+    ledger = _ledger()
+    assert ledger.guarantee().epsilon == 0
+    for t in range(5):
+        ledger.charge(t, COHORT)
+    ledger.charge(5, {0: (0.01, 1.0, 1)})
+    assert ledger.spent() == {0: 6, 1: 5, "hospital": 5}
+    worst = max(epsilon(1.0, q, t, DELTA).epsilon for q, t in ((0.01, 6), (0.02, 5)))
+    assert ledger.guarantee().epsilon == worst
+
+
+def test_different_events_of_one_client_are_composed():
+    ledger = _ledger()
+    ledger.charge(0, {0: (0.5, 2.0, 3)})
+    ledger.charge(1, {0: (0.5, 4.0, 1), 1: (0.5, 2.0, 3)})
+    spent = ledger.guarantee()
+    assert spent.steps == 4
+    assert spent.epsilon > epsilon(2.0, 0.5, 3, DELTA).epsilon
+
+
+@pytest.mark.parametrize(("repeatable", "steps"), [(True, 1), (False, 2)])
+def test_a_repeated_round_counts_once_only_if_its_noise_repeats(repeatable, steps):
+    ledger = _ledger(repeatable=repeatable)
+    ledger.charge(0, {0: (0.1, 1.0, 1)})
+    ledger.charge(0, {0: (0.1, 1.0, 1)})
+    assert ledger.spent() == {0: steps}
+
+
+def test_repeating_a_round_with_other_noise_is_refused():
+    ledger = _ledger()
+    ledger.charge(0, {0: (0.1, 1.0, 1)})
+    with pytest.raises(ValueError, match="would reuse its noise"):
+        ledger.charge(0, {0: (0.1, 2.0, 1)})
+
+
+def test_the_record_is_on_disk_when_charge_returns(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    ledger = _ledger(journal=path, noise_source="simulation seed 3")
+    ledger.charge(0, COHORT)
+    (line,) = path.read_text().splitlines()
+    assert json.loads(line) == {
+        "round": 0,
+        "noise": "simulation seed 3",
+        "charges": [[0.01, 1.0, 1, [0]], [0.02, 1.0, 1, [1, "hospital"]]],
+    }
+
+
+@pytest.mark.parametrize("repeatable", [True, False])
+def test_a_crash_between_checkpoints_loses_nothing(tmp_path, repeatable):
+    path = tmp_path / "ledger.jsonl"
+    ledger = _ledger(journal=path, repeatable=repeatable)
+    for t in range(3):
+        ledger.charge(t, COHORT)
+    checkpoint = _json(ledger.state())
+    for t in range(3, 5):
+        ledger.charge(t, COHORT)
+    # killed here; rounds 3 and 4 run again
+    resumed = Ledger.restore(checkpoint, path)
+    assert resumed.spent() == ledger.spent()
+    for t in range(3, 8):
+        resumed.charge(t, COHORT)
+    whole = _ledger(repeatable=repeatable)
+    for t in range(8):
+        whole.charge(t, COHORT)
+    if repeatable:
+        assert resumed.guarantee() == whole.guarantee()
+    else:
+        assert resumed.spent() == dict.fromkeys(COHORT, 10)
+
+
+def test_state_without_a_journal_round_trips():
+    ledger = _ledger(limit=5.0, noise_source="x", unit="client")
+    ledger.charge(0, COHORT)
+    again = Ledger.restore(_json(ledger.state()))
+    assert _json(again.state()) == _json(ledger.state())
+    assert again.guarantee() == ledger.guarantee()
+    assert again.limit == 5.0
+
+
+def _cut_at(path, kept):
+    data = path.read_bytes()
+    lines = data.splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]) + lines[-1][:kept])
+
+
+@pytest.mark.parametrize("kept", [1, 10, 30])
+def test_a_torn_line_counts_as_spent(tmp_path, kept):
+    path = tmp_path / "ledger.jsonl"
+    ledger = _ledger(journal=path, repeatable=False)
+    for t in range(4):
+        ledger.charge(t, COHORT)
+    empty = _ledger(repeatable=False).state()
+    _cut_at(path, kept)
+    resumed = Ledger.restore(empty, path)
+    assert resumed.spent() == ledger.spent()  # three read, one assumed
+    resumed.charge(3, COHORT)
+    assert resumed.spent() == dict.fromkeys(COHORT, 5)
+    again = Ledger.restore(empty, path)  # the torn line stays counted
+    assert again.spent() == resumed.spent()
+    assert Ledger.restore(_json(resumed.state()), path).spent() == resumed.spent()
+
+
+@pytest.mark.parametrize("kept", [1, 30])
+def test_a_torn_line_of_repeatable_noise_counts_until_its_round_runs_again(tmp_path, kept):
+    path = tmp_path / "ledger.jsonl"
+    ledger = _ledger(journal=path)
+    for t in range(4):
+        ledger.charge(t, COHORT)
+    _cut_at(path, kept)
+    resumed = Ledger.restore(_ledger().state(), path)
+    assert resumed.spent() == ledger.spent()
+    resumed.charge(3, COHORT)
+    assert resumed.guarantee() == ledger.guarantee()
+    assert Ledger.restore(_ledger().state(), path).guarantee() == ledger.guarantee()
+
+
+def test_a_journal_with_nothing_but_a_torn_line_promises_nothing(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    path.write_bytes(b'{"round": 0, "no')
+    resumed = Ledger.restore(_ledger(repeatable=False).state(), path)
+    assert resumed.guarantee().epsilon == float("inf")
+    assert "infinite" in resumed.guarantee().sentence()
+    resumed.charge(0, {0: (0.1, 1.0, 1)})
+    assert resumed.spent() == {0: 2}
+
+
+def test_a_missing_newline_alone_loses_nothing(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    ledger = _ledger(journal=path, repeatable=False)
+    ledger.charge(0, COHORT)
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    resumed = Ledger.restore(_ledger(repeatable=False).state(), path)
+    resumed.charge(1, COHORT)
+    assert len(path.read_text().splitlines()) == 2
+    assert resumed.spent() == dict.fromkeys(COHORT, 2)
+
+
+def test_a_lost_journal_is_written_again_from_the_checkpoint(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    ledger = _ledger(journal=path)
+    ledger.charge(0, COHORT)
+    written = path.read_bytes()
+    path.unlink()
+    Ledger.restore(_json(ledger.state()), path)
+    assert path.read_bytes() == written
+
+
+def test_a_foreign_journal_is_refused(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    _ledger(journal=path).charge(0, {0: (0.5, 1.0, 1)})
+    other = _ledger()
+    other.charge(0, COHORT)
+    with pytest.raises(ValueError, match="does not belong"):
+        Ledger.restore(other.state(), path)
+    with pytest.raises(ValueError, match=r"Ledger\.restore"):
+        _ledger(journal=path)
+
+
+def test_the_limit_refuses_before_anything_is_written(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    limit = epsilon(1.0, 0.1, 3, DELTA).epsilon
+    ledger = _ledger(limit=limit, journal=path)
+    for t in range(3):
+        ledger.charge(t, {0: (0.1, 1.0, 1), 1: (0.05, 1.0, 1)})
+    before = path.read_bytes()
+    with pytest.raises(BudgetExceededError, match=r"client 0 would reach epsilon=.*nothing was"):
+        ledger.charge(3, {1: (0.05, 1.0, 1), 0: (0.1, 1.0, 1)})
+    assert path.read_bytes() == before
+    assert ledger.spent() == {0: 3, 1: 3}
+    ledger.charge(3, {1: (0.05, 1.0, 1)})
+    ledger.charge(2, {0: (0.1, 1.0, 1)})  # a repetition is free
+
+
+def test_the_limit_holds_over_different_events():
+    ledger = _ledger(limit=3.0)
+    ledger.charge(0, {0: (1.0, 2.0, 1)})
+    with pytest.raises(BudgetExceededError):
+        ledger.charge(1, {0: (1.0, 1.9, 1)})
+    ledger.charge(1, {0: (0.01, 4.0, 1)})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"delta": 0.0}, "delta=0.0"),
+        ({"relation": "swap"}, "relation='swap'"),
+        ({"limit": 0.0}, "limit=0.0"),
+        ({"limit": float("inf")}, "limit=inf"),
+    ],
+)
+def test_impossible_settings_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        _ledger(**options)
+
+
+def test_an_impossible_charge_is_refused():
+    with pytest.raises(ValueError, match="noise_multiplier=0"):
+        _ledger().charge(0, {0: (0.1, 0.0, 1)})
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from fedsieve.privacy import Ledger
+ledger = Ledger(1e-5, "add-remove", repeatable=False, journal=Path(sys.argv[1]))
+for t in range(10**9):
+    ledger.charge(t, {0: (0.01, 1.0, 1)})
+    print(t, flush=True)  # the message leaves
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_killed_for_real_every_sent_round_is_in_the_journal(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, env=os.environ.copy()
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(0.05)
+    process.kill()
+    sent = 1 + len(process.communicate()[0].splitlines())
+    resumed = Ledger.restore(_ledger(repeatable=False).state(), path)
+    assert resumed.spent()[0] >= sent
