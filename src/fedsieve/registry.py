@@ -66,7 +66,7 @@ def register(family: str, name: str, *, paper: str = "") -> Callable[[T], T]:
     Args:
         family: A key of `ROOMS`.
         name: Kebab-case name used in configurations.
-        paper: Short citation; empty for folklore.
+        paper: Short citation, or "folklore"; empty where there is nothing to cite.
 
     Raises:
         ValueError: Unknown family, or the name is taken by another factory.
