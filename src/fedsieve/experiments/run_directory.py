@@ -45,6 +45,7 @@ SCHEMA = pa.schema(
         ("bits_down", pa.int64()),
         ("senders", pa.int64()),
         ("rejected", pa.int64()),
+        ("skipped", pa.bool_()),
         ("weights", pa.list_(pa.float64())),
         *((f"seconds_{phase}", pa.float64()) for phase in PHASES),
     ]
@@ -153,15 +154,7 @@ class RunDirectory:
             ConfigError: The directory holds a run that is finished or can be resumed, or is none.
         """
         run = cls(Path(path))
-        if run.path.exists() and not run.path.is_dir():
-            raise toml.ConfigError(f"{path} is no directory; choose another --out")
-        if run.finished:
-            raise toml.ConfigError(f"{path} holds a finished run; choose another --out")
-        if run.resumable:
-            raise toml.ConfigError(
-                f"{path} holds a run that is not finished; continue it with "
-                f"'fedsieve resume {path}' or choose another --out"
-            )
+        run.refuse_if_taken()
         run.checkpoints.mkdir(parents=True, exist_ok=True)
         for stale in ("metrics.parquet", "report.html"):
             (run.path / stale).unlink(missing_ok=True)
@@ -179,6 +172,22 @@ class RunDirectory:
         if not (run.path / "config.toml").is_file():
             raise toml.ConfigError(f"{path} holds no run: there is no config.toml in it")
         return run
+
+    def refuse_if_taken(self) -> None:
+        """Never write over what another run has left.
+
+        Raises:
+            ConfigError: The directory holds a run that is finished or can be resumed, or is none.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise toml.ConfigError(f"{self.path} is no directory; choose another --out")
+        if self.finished:
+            raise toml.ConfigError(f"{self.path} holds a finished run; choose another --out")
+        if self.resumable:
+            raise toml.ConfigError(
+                f"{self.path} holds a run that is not finished; continue it with "
+                f"'fedsieve resume {self.path}' or choose another --out"
+            )
 
     @property
     def checkpoints(self) -> Path:

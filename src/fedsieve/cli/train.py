@@ -1,0 +1,112 @@
+"""``fedsieve run`` and ``fedsieve resume``."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from fedsieve.cli._text import note, pairs, say
+
+if TYPE_CHECKING:
+    from fedsieve.experiments.config import Config
+    from fedsieve.experiments.run import Result
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the summary as JSON; progress as JSON on stderr.")
+]
+
+
+def run(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", help="Configuration (TOML); default: the demo's."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting; may be repeated."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Run directory; default: runs/NAME."),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data-dir", metavar="DIR", help="Directory with the data set's files."),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model.
+
+    Example: fedsieve run --set data.name=mnist --set privacy.epsilon=1 --out runs/first
+    """
+    from fedsieve.experiments import toml
+
+    overrides = list(settings or [])
+    if data_dir is not None:
+        overrides.append(f"data.dir={json.dumps(str(data_dir))}")
+    config = toml.load(file, overrides)
+    directory = _fresh(config) if out is None else out
+    _refuse_if_taken(directory)
+
+    from fedsieve.experiments.run import run as train
+
+    _tell(train(config, directory, progress=_progress(quiet, as_json)), quiet, as_json)
+
+
+def resume(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the run.")],
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Continue a run that was interrupted, from its last checkpoint."""
+    from fedsieve.experiments.run_directory import RunDirectory
+    from fedsieve.experiments.toml import ConfigError
+
+    if RunDirectory.open(directory).finished:
+        raise ConfigError(f"{directory} holds a finished run; there is nothing to resume")
+
+    from fedsieve.experiments.run import resume as proceed
+
+    _tell(proceed(directory, progress=_progress(quiet, as_json)), quiet, as_json)
+
+
+def _progress(quiet: bool, as_json: bool) -> Literal["auto", "quiet", "json"]:
+    if quiet:
+        return "quiet"
+    return "json" if as_json else "auto"
+
+
+def _fresh(config: Config) -> Path:
+    """The first of runs/NAME, runs/NAME-2, ... that does not exist."""
+    name = re.sub(r"[^\w.-]+", "-", config.title).strip("-.") or "run"
+    candidate, number = Path("runs") / name, 1
+    while candidate.exists():
+        number += 1
+        candidate = Path("runs") / f"{name}-{number}"
+    return candidate
+
+
+def _refuse_if_taken(directory: Path) -> None:
+    """Before the slow imports: the check that the run itself will make again."""
+    from fedsieve.experiments.run_directory import RunDirectory
+
+    RunDirectory(directory).refuse_if_taken()
+
+
+def _tell(result: Result, quiet: bool, as_json: bool) -> None:
+    from fedsieve.experiments import statement
+
+    if as_json:
+        say(json.dumps(result.summary))
+    elif not quiet:
+        say(pairs(statement.rows(result.summary)))
+    if result.directory is not None and not quiet:
+        places = [("run", result.directory), ("report", result.directory / "report.html")]
+        tell = note if as_json else say
+        tell(pairs((name, str(path)) for name, path in places))
