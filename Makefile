@@ -3,7 +3,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-DOCS := .venv/.ready-docs
 SOURCES := src tests docs benchmarks examples
 # Two test processes of one thread each: on few cores OpenMP threads of several processes fight.
 ONE_THREAD := OMP_NUM_THREADS=1
@@ -21,7 +20,7 @@ venv: $(READY) ## Make .venv (once; again only when pyproject.toml or constraint
 demo: $(READY) ## Train under attack with privacy, four ways, on real data: one table, one report
 	$(BIN)/python examples/demo.py
 
-test: lint ## Every check: format, lint, types, doors, tests, coverage floor
+test: lint docs ## Every check: format, lint, types, doors, documentation, tests, coverage floor
 	$(ONE_THREAD) $(BIN)/pytest -n $(PROCESSES) --cov
 
 lint: $(READY) ## Format, lint, types and doors only
@@ -41,8 +40,8 @@ reproduce: demo ## The demo, then every published result that papers/ repeats
 	  echo "== $$script"; $(BIN)/python $$script; \
 	done
 
-docs: $(DOCS) ## Build the documentation into site/
-	$(BIN)/mkdocs build --strict
+docs: $(READY) ## Build the documentation into site/
+	$(BIN)/mkdocs build --quiet --strict
 
 clean: ## Remove what was built and measured; .venv stays
 	rm -rf build dist site runs .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache \
@@ -58,9 +57,5 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 14) else f"{sys.executable} is Python {v[0]}.{v[1]}; FedSieve needs 3.11, 3.12 or 3.13: make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || $(PYTHON) -m venv --clear --without-pip .venv
 	@echo "Installing into .venv: some minutes the first time, nothing afterwards ..."
-	@$(INSTALL) ".[dev]"
-	@touch $@
-
-$(DOCS): $(READY)
 	@$(INSTALL) ".[dev,docs]"
 	@touch $@

@@ -13,8 +13,11 @@ import pkgutil
 import fedsieve
 from fedsieve.registry import ROOMS, Component, components
 
-NAMES = {"algorithm": "Algorithms", "attack": "Attacks", "rule": "Aggregation rules"}
+NAMES = {"algorithm": "Algorithms", "dataset": "Data sets", "rule": "Aggregation rules"}
 """Headings where the family's name with an "s" does not do."""
+
+TOPICS = ("projections", "privacy", "rules", "randomness", "checkpoints")
+"""The concept pages in the order of a first reading."""
 
 
 def component_page() -> str:
@@ -39,14 +42,24 @@ def public_packages() -> list[str]:
 
 
 def api_page(package: str) -> str:
-    """One package: its docstring, then every public object where it is defined."""
+    """One package: its docstring, then every public object."""
     module = importlib.import_module(package)
+    names = [name for name in module.__all__ if not name.startswith("_")]
     parts = [f"# `{package}`", inspect.getdoc(module) or ""]
-    for name in module.__all__:
-        home = getattr(getattr(module, name), "__module__", None)
-        if home is not None and home.startswith("fedsieve"):
-            parts.append(f"::: {home}.{name}")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts + [f"::: {package}.{name}" for name in names]) + "\n"
+
+
+def on_config(config):
+    """Order the pages (called by mkdocs): what to read first stands first."""
+    pages = [f"api/{package}.md" for package in public_packages()]
+    config.nav = [
+        {"Home": "index.md"},
+        {"Architecture": "architecture.md"},
+        {"Concepts": [f"concepts/{topic}.md" for topic in TOPICS]},
+        {"Components": "components.md"},
+        {"API": ["api/index.md", *pages]},
+    ]
+    return config
 
 
 def on_files(files, config):
