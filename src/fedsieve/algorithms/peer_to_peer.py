@@ -80,7 +80,7 @@ class PeerToPeer(Algorithm):
         received = (len(self.neighbourhood(0)) - 1) * subspace.d
         return Broadcast(round_, {"models": shared["models"]}, subspace, None, received)
 
-    def client(self, broadcast: Broadcast, memory: Tensors, cohort: Cohort) -> Sent:  # noqa: ARG002 - the form's signature
+    def client(self, broadcast: Broadcast, memory: Tensors, cohort: Cohort) -> Sent:
         """y_i."""
         start = broadcast.tensors["models"][torch.tensor(cohort.ids)]
         y, _, info = local_steps(
@@ -91,7 +91,7 @@ class PeerToPeer(Algorithm):
     def exchange(
         self,
         shared: Tensors,
-        broadcast: Broadcast,  # noqa: ARG002 - the form's signature
+        broadcast: Broadcast,
         stack: Tensor,
         senders: tuple[int, ...],
         aggregate: Aggregate,

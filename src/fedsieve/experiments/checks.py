@@ -14,7 +14,6 @@ from fedsieve.registry import component
 if TYPE_CHECKING:
     from fedsieve.experiments.config import Config, Privacy
     from fedsieve.experiments.resolve import Facts
-    from fedsieve.learning.data import Dataset
 
 NOT_PRIVATE = {
     "byrd-saga": "each released difference of table entries is a new query on the same records",
@@ -119,22 +118,23 @@ def _breakdown(family: str, name: str | None, n: int, f: int) -> int | None:
     return int(rule.breakdown(n)) if hasattr(rule, "breakdown") else (n - 1) // 2
 
 
-def fits_data(config: Config, dataset: Dataset) -> None:
+def fits_data(config: Config, *, task: str, owners: bool) -> None:
     """What can be refused once the data set is read, before it is divided.
 
     Args:
         config: The configuration.
-        dataset: The records.
+        task: The data set's, "classification" or "regression".
+        owners: Whether its records have natural owners.
 
     Raises:
         ValueError: Naming key, value and what is allowed.
     """
-    if config.data.partition == "natural" and dataset.owners is None:
+    if config.data.partition == "natural" and not owners:
         raise ValueError(
             f"data.partition='natural': the records of data.name={config.data.name!r} have no "
             "owners; allowed are iid, dirichlet, shards, gamma, extreme"
         )
-    if dataset.task != "regression":
+    if task != "regression":
         return
     if config.attack.name == "label-flip":
         raise ValueError(

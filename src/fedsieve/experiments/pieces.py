@@ -159,9 +159,7 @@ def algorithm(
     engine = PerSampleGradients(model, loss, compute_dtype=dtype)
     composed = Parts(
         gradient=StochasticGradient(engine, settings.batch, mechanism),
-        planner=Planner(
-            projection, model.layout, int(streams.public(PROJECTION).integers(2**63))
-        ),
+        planner=Planner(projection, model.layout, int(streams.public(PROJECTION).integers(2**63))),
         n=config.federation.clients,
         everybody=participation.everybody,
     )
@@ -178,7 +176,7 @@ def algorithm(
 
 
 def client_weights(config: Config, parts: tuple[np.ndarray, ...]) -> Tensor | None:
-    """FedAvg's n_k / n, from sizes that are public; with privacy the sizes are, and stay, secret."""
+    """FedAvg's n_k / n, from public sizes; with privacy they are secret, and all count the same."""
     sizes = [len(part) for part in parts]
     if config.algorithm.name != "fedavg" or config.privacy is not None or len(set(sizes)) == 1:
         return None

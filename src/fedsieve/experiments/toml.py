@@ -241,11 +241,12 @@ def _true_path(location: Sequence[str]) -> list[str]:
             break
         path.append(part)
         field = section.model_fields.get(part)
-        section = _section(field) if field is not None else None
+        section = section_of(field) if field is not None else None
     return path
 
 
-def _section(field: FieldInfo) -> type[BaseModel] | None:
+def section_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The model of a field that is a section, ``None`` for a value."""
     kinds = get_args(field.annotation) or (field.annotation,)
     kind: Any
     for kind in kinds:
@@ -258,7 +259,7 @@ def _section(field: FieldInfo) -> type[BaseModel] | None:
 
 def _unknown(keys: Sequence[str]) -> str:
     name = ".".join(keys)
-    known = list(_names())
+    known = list(keys())
     near = difflib.get_close_matches(name, known, n=1) or [
         other for other in known if other.split(".")[-1] == keys[-1]
     ]
@@ -268,9 +269,10 @@ def _unknown(keys: Sequence[str]) -> str:
     return f"{name}; allowed are {', '.join(here)}"
 
 
-def _names() -> Iterator[str]:
+def keys() -> Iterator[str]:
+    """Every key of a configuration, as ``--set`` names it; sections included."""
     for key, field in Config.model_fields.items():
-        section = _section(field)
+        section = section_of(field)
         yield key
         if section is not None:
             yield from (f"{key}.{inner}" for inner in section.model_fields)

@@ -93,7 +93,8 @@ def load(path: Path) -> Checkpoint:
     found = hashlib.sha256(content).hexdigest()
     if found != manifest["sha256"]:
         raise CheckpointError(
-            f"{path / 'state.safetensors'} is damaged: sha256 {found}, expected {manifest['sha256']}"
+            f"{path / 'state.safetensors'} is damaged: sha256 is {found}, "
+            f"expected {manifest['sha256']}"
         )
     return Checkpoint(manifest["round"], safetensors.torch.load(content), manifest["facts"])
 

@@ -50,8 +50,7 @@ class OneByOne:
     def run(self, broadcast: Broadcast, memory: Tensors, cohort: Cohort) -> Sent:
         """The messages of the cohort."""
         sent = [
-            self._algorithm.client(broadcast, memory, cohort.one(i))
-            for i in range(len(cohort.ids))
+            self._algorithm.client(broadcast, memory, cohort.one(i)) for i in range(len(cohort.ids))
         ]
         return Sent(torch.cat([s.messages for s in sent]), averaged(s.info for s in sent))
 

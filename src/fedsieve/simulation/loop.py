@@ -20,7 +20,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from fedsieve.aggregation import TooManyFaultyClients
+from fedsieve.aggregation import GramRule, TooManyFaultyClients
 from fedsieve.algorithms.form import Broadcast, Cohort, Sent, Tensors
 from fedsieve.compression.codecs import WireError
 from fedsieve.poisoning import MessageAttack, Scene
@@ -148,10 +148,10 @@ class Simulation:
         if not cohort.ids:
             return Sent(torch.empty(0, 0, device=self.job.device))
         if self._executor is None:
-            self._executor = self._start(broadcast, cohort)
+            self._executor = self._start(broadcast)
         return self._executor.run(broadcast, self.memory, cohort)
 
-    def _start(self, broadcast: Broadcast, cohort: Cohort) -> Executor:
+    def _start(self, broadcast: Broadcast) -> Executor:
         job = self.job
         if not job.algorithm.one_by_one or job.device.type != "cpu":
             return WholeCohort(job.algorithm)
@@ -184,8 +184,17 @@ class Simulation:
         attack = self.job.attack
         if not malicious or not isinstance(attack, MessageAttack) or not len(honest):
             return honest[:0]
-        rng = self.job.streams.attacker(self.round)
-        return attack.craft(Scene(honest, malicious, self.job.rule, rng))
+        rule = self.job.rule
+        return attack.craft(
+            Scene(
+                honest=honest,
+                f=malicious,
+                aggregate=rule,
+                rng=self.job.streams.attacker(self.round),
+                weigh=rule.weights if isinstance(rule, GramRule) else None,
+                refusals=(TooManyFaultyClients, ValueError),
+            )
+        )
 
     def _exchange(
         self,

@@ -115,6 +115,7 @@ class Workers:
         Raises:
             WorkerError: A client rule raised, or a worker died.
         """
+        del memory  # the workers hold the same memory
         for name, tensor in broadcast.tensors.items():
             self._shared[name].copy_(tensor)
         known = broadcast.subspace is self._sent_subspace
