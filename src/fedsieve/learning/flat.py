@@ -24,6 +24,11 @@ class FlatModel:
             sample has no gradient of its own, and its running statistics leave the client raw.
         input_shape: Shape of one sample, such as ``(1, 28, 28)``.
 
+    Attributes:
+        module: The model.
+        layout: The table of its parameters.
+        parameters: The module's parameters, in the layout's order.
+
     Raises:
         ValueError: Batch normalisation, no trainable parameter, or a parameter that is not floating
             point.
@@ -39,7 +44,8 @@ class FlatModel:
         self.module = copy.deepcopy(module)
         for part in self.module.modules():
             if getattr(part, "inplace", False):
-                part.__dict__["inplace"] = False  # a tapped activation must survive until the backward pass
+                # A tapped activation must survive until the backward pass.
+                part.__dict__["inplace"] = False
         slots, start = [], 0
         for name, parameter in self.module.named_parameters():
             if not parameter.is_floating_point():
@@ -51,7 +57,9 @@ class FlatModel:
         if not slots:
             raise ValueError(f"{type(module).__name__} has no parameters to train")
         self.layout = Layout(tuple(slots), tuple(input_shape))
-        self._parameters = [parameter for _, parameter in self.module.named_parameters()]
+        self.parameters = [parameter for _, parameter in self.module.named_parameters()]
+        for parameter in self.parameters:
+            parameter.requires_grad_(False)
         self._bound: tuple[int, torch.dtype] | None = None
         self.bind(self.read())
 
@@ -62,7 +70,7 @@ class FlatModel:
 
     def read(self) -> Tensor:
         """The parameters as a new flat vector (d,)."""
-        return torch.cat([p.detach().reshape(-1) for p in self._parameters]).contiguous()
+        return torch.cat([p.detach().reshape(-1) for p in self.parameters]).contiguous()
 
     def bind(self, theta: Tensor) -> nn.Module:
         """Make the module's parameters views of ``theta`` (d,) and return the module.
@@ -77,8 +85,7 @@ class FlatModel:
             )
         key = (theta.data_ptr(), theta.dtype)
         if self._bound != key:
-            for parameter, view in zip(self._parameters, self.views(theta), strict=True):
-                parameter.requires_grad_(False)
+            for parameter, view in zip(self.parameters, self.views(theta), strict=True):
                 parameter.data = view
             self._bound = key
             self._held = theta  # the memory that the views point to must stay alive
@@ -86,18 +93,21 @@ class FlatModel:
 
     def views(self, theta: Tensor) -> list[Tensor]:
         """The parameter tensors as views of ``theta``, in the layout's order."""
-        return [theta[s.start : s.stop].view(s.shape) for s in self.layout.slots]
+        parts = torch.split_with_sizes(theta, [s.size for s in self.layout.slots])
+        return [part.view(s.shape) for part, s in zip(parts, self.layout.slots, strict=True)]
 
     def named_views(self, theta: Tensor) -> dict[str, Tensor]:
         """Parameter name -> view of ``theta``."""
         return {s.name: v for s, v in zip(self.layout.slots, self.views(theta), strict=True)}
 
     def __getstate__(self) -> dict[str, object]:
+        # The module may point into a large stack of vectors; only its own numbers travel.
+        self.bind(self.read())
         return {"module": self.module, "layout": self.layout}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
-        self._parameters = [parameter for _, parameter in self.module.named_parameters()]
+        self.parameters = [parameter for _, parameter in self.module.named_parameters()]
         self._bound = None
         self.bind(self.read())
 

@@ -1,0 +1,163 @@
+"""What went into each layer, and the loss's derivative by what came out of it.
+
+Forward hooks keep the input and the output of every layer that has parameters. The parameters
+themselves do not require gradients: the first tapped output becomes the leaf of the autograd graph,
+so one backward pass gives the derivatives by all outputs without computing any weight gradient, or
+the gradient of the model's input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from fedsieve.learning.layers import Factor, Form, NoClosedFormError, form_of, generic
+from fedsieve.learning.layers._rank_one import RankOne
+from fedsieve.learning.layout import Layout
+
+
+@dataclass(frozen=True)
+class _Tap:
+    """A layer, its form, and the position of each of its parameters in the layout."""
+
+    name: str
+    layer: nn.Module
+    form: Form
+    places: dict[str, int]
+
+
+class Taps:
+    """Hooks on the layers of a module; active inside a ``with`` block.
+
+    Args:
+        module: The model, with parameters that do not require gradients.
+        layout: Its table of parameters.
+
+    Attributes:
+        numbers_per_sample: Numbers that go in and out of the layers for one sample; 0 before the
+            first pass.
+
+    Raises:
+        NoClosedFormError: Two layers share a parameter.
+    """
+
+    def __init__(self, module: nn.Module, layout: Layout) -> None:
+        everything = list(module.named_parameters(remove_duplicate=False))
+        if len({id(p) for _, p in everything}) < len(everything):
+            raise NoClosedFormError("layers share a parameter (tied weights)")
+        self._slots = layout.slots
+        places = {slot.name: i for i, slot in enumerate(layout.slots)}
+        self._taps = list(_walk(module, "", places))
+        self._handles: list[RemovableHandle] = []
+        self._inputs: dict[str, Tensor] = {}
+        self._outputs: dict[str, Tensor] = {}
+        self._recording = False
+        self.numbers_per_sample = 0
+
+    @property
+    def without_form(self) -> list[str]:
+        """Layers without a closed form of their own."""
+        return [f"{t.name} ({type(t.layer).__name__})" for t in self._taps if t.form is generic]
+
+    def __enter__(self) -> Taps:
+        for tap in self._taps:
+            self._handles.append(tap.layer.register_forward_hook(self._hook(tap.name)))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        while self._handles:
+            self._handles.pop().remove()
+
+    def factors(self, losses: Callable[[], Tensor], size: int) -> tuple[list[Factor], Tensor]:
+        """Run the model and factor the per-sample gradients.
+
+        Args:
+            losses: Runs the module forward and gives the samples' losses (size,).
+            size: Number of samples.
+
+        Returns:
+            One factor per parameter tensor in the layout's order, and the losses.
+
+        Raises:
+            NoClosedFormError: The forward pass does something that the closed forms do not cover.
+        """
+        self._inputs.clear()
+        self._outputs.clear()
+        self._recording = True
+        try:
+            with torch.enable_grad():
+                value = losses()
+        finally:
+            self._recording = False
+        with torch.no_grad():
+            deltas = self._backward(value)
+            if not self.numbers_per_sample:
+                kept = (*self._inputs.values(), *self._outputs.values())
+                self.numbers_per_sample = max(1, sum(t.numel() for t in kept) // size)
+            factors: list[Factor | None] = [None] * len(self._slots)
+            for tap in self._taps:
+                if tap.name not in deltas:
+                    continue
+                a, delta = self._inputs[tap.name], deltas[tap.name]
+                if len(a) != size or len(delta) != size:
+                    raise NoClosedFormError(
+                        f"layer {tap.name!r} sees {len(a)} rows for {size} samples"
+                    )
+                # Under autocast a layer's input may be narrower than the model's numbers.
+                a, delta = (t.to(value.dtype) if t.is_floating_point() else t for t in (a, delta))
+                for parameter, factor in tap.form(tap.layer, a, delta).items():
+                    factors[tap.places[parameter]] = factor
+            self._inputs.clear()
+            self._outputs.clear()
+            return [
+                RankOne(value.new_zeros(size, s.matrix[0]), value.new_zeros(size, s.matrix[1]))
+                if factor is None  # a layer that the loss does not depend on
+                else factor
+                for factor, s in zip(factors, self._slots, strict=True)
+            ], value.detach()
+
+    def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def keep(_: nn.Module, args: Any, output: Any) -> None:
+            if not self._recording:
+                return
+            if name in self._inputs:
+                raise NoClosedFormError(f"layer {name!r} runs more than once")
+            if len(args) != 1 or not all(isinstance(t, Tensor) for t in (*args, output)):
+                raise NoClosedFormError(f"layer {name!r} does not map one tensor to one tensor")
+            if not output.requires_grad:
+                output.requires_grad_()
+            self._inputs[name], self._outputs[name] = args[0], output
+
+        return keep
+
+    def _backward(self, losses: Tensor) -> dict[str, Tensor]:
+        if not losses.requires_grad:
+            return {}
+        names = list(self._outputs)
+        found = torch.autograd.grad(
+            losses, list(self._outputs.values()), torch.ones_like(losses), allow_unused=True
+        )
+        return {name: g for name, g in zip(names, found, strict=True) if g is not None}
+
+
+def _walk(module: nn.Module, name: str, places: dict[str, int]) -> list[_Tap]:
+    """The layers to tap: the outermost modules that hold parameters of their own."""
+    if not any(True for _ in module.parameters(recurse=False)):
+        return [
+            tap
+            for child, part in module.named_children()
+            for tap in _walk(part, f"{name}.{child}" if name else child, places)
+        ]
+    own = {p: places[f"{name}.{p}" if name else p] for p, _ in module.named_parameters()}
+    return [_Tap(name, module, form_of(module) or generic, own)]

@@ -1,0 +1,146 @@
+"""A batch of several clients on its way through the gradient engine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from fedsieve.learning._plan import Plan
+from fedsieve.learning.layers import Rows, Segments
+
+ROW_BYTES = 2**24
+"""Gradients that must be built are built 16 MiB at a time: more only adds memory traffic."""
+
+
+@dataclass(frozen=True)
+class Forward:
+    """Runs a module, under autocast if ``compute_dtype`` is bfloat16, and gives the losses."""
+
+    loss: Callable[[Tensor, Tensor], Tensor]
+    compute_dtype: torch.dtype
+
+    def __call__(
+        self, module: nn.Module | Callable[[Tensor], Tensor], x: Tensor, y: Tensor
+    ) -> Tensor:
+        """The losses (B,) of the samples.
+
+        Raises:
+            ValueError: The loss gives another shape.
+        """
+        if self.compute_dtype is torch.float32:
+            outputs = module(x)
+        else:
+            with torch.autocast(x.device.type, self.compute_dtype):
+                outputs = module(x)
+            outputs = outputs.float()
+        losses = self.loss(outputs, y)
+        if losses.shape != (len(x),):
+            raise ValueError(
+                f"loss gives shape {tuple(losses.shape)} for {len(x)} samples; per-sample losses "
+                f"of shape ({len(x)},) are needed (reduction='none')"
+            )
+        return losses
+
+
+@dataclass(frozen=True)
+class Work:
+    """Samples of some clients, how to clip them, and where the results go."""
+
+    x: Tensor
+    y: Tensor
+    weights: Tensor | None
+    counts: list[int]
+    clip: float | None
+    plan: Plan
+    sums: Tensor
+    norms: Tensor
+    losses: Tensor
+
+    def clients(self) -> list[Work]:
+        """The work of each client on its own."""
+        columns = [
+            [None] * len(self.counts) if t is None else t.split(self.counts)
+            for t in (self.x, self.y, self.weights, self.norms, self.losses)
+        ]
+        return [
+            Work(x, y, weights, [count], self.clip, self.plan, sums, norms, losses)
+            for x, y, weights, norms, losses, count, sums in zip(
+                *columns, self.counts, self.sums.split(1), strict=True
+            )
+        ]
+
+    def span(self, lo: int, hi: int) -> Work:
+        """The work of samples lo..hi, with sums of its own, to be given to `add`."""
+        _, counts = overlap(self.counts, lo, hi)
+        return self.at(slice(lo, hi), counts, self.sums.new_zeros(len(counts), self.plan.k))
+
+    def at(self, samples: slice | Tensor, counts: list[int], sums: Tensor) -> Work:
+        """The work of some of the samples."""
+        return replace(
+            self,
+            x=self.x[samples],
+            y=self.y[samples],
+            weights=None if self.weights is None else self.weights[samples],
+            norms=self.norms[samples],
+            losses=self.losses[samples],
+            counts=counts,
+            sums=sums,
+        )
+
+    def add(self, part: Tensor, lo: int, hi: int) -> None:
+        """Add the sums of samples lo..hi."""
+        first, counts = overlap(self.counts, lo, hi)
+        self.sums[first : first + len(counts)] += part
+
+    def coefficients(self) -> Tensor:
+        """The samples' coefficients weight * min(1, clip / norm), from finite norms."""
+        if self.clip is None:
+            return self.losses.new_ones(len(self.x)) if self.weights is None else self.weights
+        # A zero gradient divides to infinity, which the minimum turns into 1.
+        scale = (self.clip / self.norms).clamp_(max=1.0).to(self.losses.dtype)
+        return scale if self.weights is None else scale.mul_(self.weights)
+
+    def sum_rows(self, batches: Iterable[tuple[int, int, Tensor, Tensor]]) -> None:
+        """Clip and sum projected gradients that are built, as ranges lo..hi, rows and losses."""
+        self.sums.zero_()
+        for lo, hi, rows, losses in batches:
+            span = self.span(lo, hi)
+            span.losses.copy_(losses)
+            span.norms.copy_(torch.linalg.vector_norm(rows, dim=1))
+            finite = span.norms.isfinite()
+            coefficients = span.coefficients()
+            if not finite.all():  # zero times NaN would still be NaN
+                rows = torch.where(finite.unsqueeze(1), rows, 0.0)
+                coefficients = torch.where(finite, coefficients, 0.0)
+            Rows(rows).sums(Segments(coefficients, span.counts), span.sums)
+            self.add(span.sums, lo, hi)
+
+
+def all_finite(numbers: Tensor) -> bool:
+    """Whether all of these non-negative numbers are finite, by one sum."""
+    return math.isfinite(float(numbers.sum()))
+
+
+def overlap(counts: Sequence[int], lo: int, hi: int) -> tuple[int, list[int]]:
+    """The first client with samples among lo..hi, and how many each client from there has."""
+    inside: list[int] = []
+    first = start = 0
+    for client, count in enumerate(counts):
+        common = min(start + count, hi) - max(start, lo)
+        start += count
+        if common > 0:
+            if not inside:
+                first = client
+            inside.extend([0] * (client - first - len(inside)))
+            inside.append(common)
+    return first, inside
+
+
+def chunks(size: int, step: int) -> list[tuple[int, int]]:
+    """The ranges 0..step, step..2 step, ... up to ``size``."""
+    step = max(1, step)
+    return [(lo, min(lo + step, size)) for lo in range(0, size, step)]

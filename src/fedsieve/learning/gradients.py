@@ -1,0 +1,352 @@
+"""Per-sample gradients, clipped in a projection's k-space and summed per client.
+
+For client i with samples j, clip C, public map A (R^d -> R^k) and weights w_j:
+
+    s_i = sum_j w_j A g_j min(1, C / ||A g_j||),        g_j = gradient of sample j's loss
+
+The B gradients g_j are not built. One forward and backward pass gives every layer's input and
+output derivative; the norms ||A g_j|| and the sums s_i follow from these in closed form (`layers`).
+Layers and models without a closed form go through ``torch.func``, with a one-line notice.
+
+Sensitivity: adding one sample to a client moves its s_i by at most max(w_j) C, whatever A is.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from fedsieve.learning._autograd import AutogradRows, evaluating, mean_gradient
+from fedsieve.learning._closed_forms import ClosedForms
+from fedsieve.learning._plan import Plan
+from fedsieve.learning._work import Forward, Work, all_finite
+from fedsieve.learning.flat import FlatModel
+from fedsieve.learning.layers import NoClosedFormError
+from fedsieve.learning.layout import Subspace
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Method = Literal["auto", "closed-form", "functional"]
+
+
+class SlowPathWarning(UserWarning):
+    """A model, or a layer of it, has no closed form and goes through ``torch.func``."""
+
+
+@dataclass(frozen=True)
+class ClippedSums:
+    """What a cohort's samples give in one round.
+
+    Args:
+        sums: Weighted sums of clipped projected gradients (n, k).
+        norms: Norms of the projected gradients before clipping (B,), float64. Private: for
+            diagnostics of a simulation only.
+        losses: Losses of the samples (B,). Private, as the norms.
+        bad: Per client the number of samples whose projected gradient is not finite, int64 (n,);
+            they count as zero in ``sums``.
+    """
+
+    sums: Tensor
+    norms: Tensor
+    losses: Tensor
+    bad: Tensor
+
+
+class PerSampleGradients:
+    """The gradient engine of one model and loss.
+
+    The first batch is also run through ordinary autograd, sample by sample, for two of its samples.
+    If the closed forms disagree (a module that uses its weights in another way), the engine falls
+    back; if the two samples influence each other, the model is refused.
+
+    Args:
+        model: The model; its module is bound to whatever ``theta`` is passed.
+        loss: ``loss(outputs, targets)`` gives per-sample losses (B,). A module-level function, if
+            the engine is sent to worker processes.
+        method: "auto", or one way only: "closed-form" raises where "auto" falls back.
+        compute_dtype: float32, or bfloat16 to run the forward pass under autocast; everything after
+            the layers' outputs is in the dtype of ``theta`` in both cases.
+        memory: Bytes that the activations of one pass may take; larger batches are split.
+
+    Raises:
+        ValueError: Unknown ``method`` or ``compute_dtype``.
+
+    Example:
+        >>> from fedsieve.learning.losses import squared_error
+        >>> model = FlatModel(nn.Linear(2, 1, bias=False), (2,))
+        >>> engine = PerSampleGradients(model, squared_error)
+        >>> x, y = torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.tensor([1.0, 0.0])
+        >>> engine.clipped_sums(torch.zeros(2), x, y, (2, 0), clip=1.0).sums
+        tensor([[-0.6000, -0.8000],
+                [ 0.0000,  0.0000]])
+    """
+
+    def __init__(
+        self,
+        model: FlatModel,
+        loss: Loss,
+        *,
+        method: Method = "auto",
+        compute_dtype: torch.dtype = torch.float32,
+        memory: int = 2**28,
+    ) -> None:
+        if method not in ("auto", "closed-form", "functional"):
+            raise ValueError(f"method={method!r} is not one of auto, closed-form, functional")
+        if compute_dtype not in (torch.float32, torch.bfloat16):
+            raise ValueError(
+                f"compute_dtype={compute_dtype} is not torch.float32 or torch.bfloat16"
+            )
+        if memory <= 0:
+            raise ValueError(f"memory={memory} must be a positive number of bytes")
+        self.model = model
+        self.loss = loss
+        self.method = method
+        self.compute_dtype = compute_dtype
+        self.memory = memory
+        self._forward = Forward(loss, compute_dtype)
+        self._way: ClosedForms | AutogradRows | None = None
+        self._settled = False
+        self._plan: Plan | None = None
+
+    def clipped_sums(
+        self,
+        theta: Tensor,
+        x: Tensor,
+        y: Tensor,
+        counts: Sequence[int],
+        *,
+        clip: float | None,
+        subspace: Subspace | None = None,
+        weights: Tensor | None = None,
+    ) -> ClippedSums:
+        """Clipped, weighted sums of projected per-sample gradients, one per client.
+
+        Args:
+            theta: Parameters (d,) shared by the cohort, or (n, d) with a row per client.
+            x: Samples (B, ...) of all clients one after another.
+            y: Targets (B, ...).
+            counts: Samples of each client; zeros are allowed, the sum is B.
+            clip: Largest norm C of a projected per-sample gradient, > 0; ``None`` does not clip.
+            subspace: The projection A; ``None`` is the identity.
+            weights: Weights (B,) applied after clipping; ``None`` is all ones.
+
+        Raises:
+            ValueError: Shapes that do not fit, ``clip`` <= 0, or a model that mixes samples.
+            NoClosedFormError: With ``method="closed-form"``, a model without one.
+        """
+        self._check(theta, x, y, counts, clip, weights)
+        plan, size = self._planned(subspace), len(x)
+        work = Work(
+            x=x.to(theta.dtype) if x.is_floating_point() else x,
+            y=y,
+            weights=None if weights is None else weights.to(theta.dtype),
+            counts=list(counts),
+            clip=clip,
+            plan=plan,
+            sums=theta.new_empty(len(counts), plan.k),
+            norms=theta.new_zeros(size, dtype=torch.float64),
+            losses=theta.new_zeros(size),
+        )
+        if theta.ndim == 1:
+            self._go(work.x, work.y, lambda way: self._sums(way, [theta], [work]), theta)
+        else:
+            own = work.clients()
+            first = next((i for i, count in enumerate(counts) if count), 0)
+            self._go(
+                own[first].x, own[first].y, lambda way: self._sums(way, theta, own), theta[first]
+            )
+        bad = torch.zeros(len(counts), dtype=torch.int64, device=theta.device)
+        if not all_finite(work.norms):
+            unusable = (~work.norms.isfinite()).split(work.counts)
+            bad = torch.stack([part.sum() for part in unusable])
+        return ClippedSums(work.sums, work.norms, work.losses, bad)
+
+    def per_sample(
+        self, theta: Tensor, x: Tensor, y: Tensor, subspace: Subspace | None = None
+    ) -> Tensor:
+        """Projected per-sample gradients themselves (B, k), neither clipped nor cleaned.
+
+        Args:
+            theta: Parameters (d,).
+            x: Samples (B, ...).
+            y: Targets (B, ...).
+            subspace: The projection; ``None`` is the identity.
+
+        Raises:
+            ValueError: Shapes that do not fit, or a model that mixes samples.
+            NoClosedFormError: With ``method="closed-form"``, a model without one.
+        """
+        self._check(theta, x, y, (len(x),), None, None)
+        plan = self._planned(subspace)
+        out = theta.new_empty(len(x), plan.k)
+        x = x.to(theta.dtype) if x.is_floating_point() else x
+
+        def fill(way: ClosedForms | AutogradRows) -> None:
+            self.model.bind(theta)
+            for lo, hi, rows, _ in way.rows(x, y, plan):
+                out[lo:hi] = rows
+
+        self._go(x, y, fill, theta)
+        return out
+
+    def mean(self, theta: Tensor, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
+        """The gradient of the mean loss (d,) by ordinary autograd; not private.
+
+        Args:
+            theta: Parameters (d,).
+            x: Samples (B, ...), B >= 1.
+            y: Targets (B, ...).
+            out: Where to write the gradient; a new vector by default.
+        """
+        self.model.bind(theta)
+        out = torch.empty_like(theta) if out is None else out
+        return mean_gradient(self.model, self._forward, x, y, out)
+
+    def _sums(
+        self,
+        way: ClosedForms | AutogradRows,
+        thetas: Sequence[Tensor] | Tensor,
+        works: Sequence[Work],
+    ) -> None:
+        for theta, work in zip(thetas, works, strict=True):
+            if len(work.x):
+                self.model.bind(theta)
+                way.sums(work)
+            else:
+                work.sums.zero_()
+
+    # Which way a model goes: closed forms, vmap, or one backward pass per sample.
+
+    def _go(
+        self,
+        x: Tensor,
+        y: Tensor,
+        job: Callable[[ClosedForms | AutogradRows], None],
+        theta: Tensor,
+    ) -> None:
+        """Do the job the way that suits the model, found out on the samples at hand."""
+        if not self._settled and len(x):
+            self.model.bind(theta)
+            self._settle(x, y)
+        way = self._way or AutogradRows(self.model, self._forward)
+        try:
+            with way if isinstance(way, ClosedForms) else nullcontext():
+                job(way)
+        except NoClosedFormError as reason:
+            self._way = self._instead(str(reason))
+            job(self._way)
+
+    def _settle(self, x: Tensor, y: Tensor) -> None:
+        """Compare with autograd on two samples, and refuse models that mix them."""
+        usable = x.flatten(1).isfinite().all(1).nonzero().squeeze(1)[:2]
+        x, y = x[usable], y[usable]
+        exact = Forward(self.loss, torch.float32)  # compare without rounding
+        with evaluating(self.model.module):  # and without dropout
+            everything = Plan(None, self.model.layout)
+            loop = AutogradRows(self.model, exact, looped=True)
+            batches = [rows for _, _, rows, _ in loop.rows(x, y, everything)]
+            if not batches or not torch.cat(batches).isfinite().all():
+                return  # nothing to compare with: the next batch decides
+            reference = torch.cat(batches)
+            both = mean_gradient(self.model, exact, x, y, torch.empty_like(reference[0]))
+            if not self._agree(both.unsqueeze(0), reference.mean(0, keepdim=True)):
+                raise ValueError(
+                    f"{type(self.model.module).__name__} mixes the samples of a batch: the "
+                    "gradient of two samples is not the sum of their gradients, so none can be "
+                    "clipped on its own; remove the operation across samples"
+                )
+            self._way = self._chosen(x, y, reference, exact)
+        self._way.forward = self._forward
+        self._settled = len(x) == 2
+
+    def _chosen(
+        self, x: Tensor, y: Tensor, reference: Tensor, exact: Forward
+    ) -> ClosedForms | AutogradRows:
+        """The first of closed forms, vmap and loop that reproduces the reference."""
+        if self.method != "functional":
+            try:
+                closed = ClosedForms(self.model, exact, self.memory)
+            except NoClosedFormError as error:
+                reason = str(error)
+            else:
+                reason = self._objection(closed, x, y, reference)
+                if not reason:
+                    if generic := closed.taps.without_form:
+                        self._notify(f"no closed form for {', '.join(generic)}; torch.func instead")
+                    return closed
+            self._instead(reason)
+        vmapped = AutogradRows(self.model, exact)
+        if reason := self._objection(vmapped, x, y, reference):
+            self._notify(f"{reason}; one backward pass per sample instead, which is slow")
+            return AutogradRows(self.model, exact, looped=True)
+        return vmapped
+
+    def _objection(
+        self, way: ClosedForms | AutogradRows, x: Tensor, y: Tensor, reference: Tensor
+    ) -> str:
+        """Why this way cannot be taken; empty if it can."""
+        everything = Plan(None, self.model.layout)
+        try:
+            with way if isinstance(way, ClosedForms) else nullcontext():
+                rows = torch.cat([rows for _, _, rows, _ in way.rows(x, y, everything)])
+        except NoClosedFormError as reason:
+            return str(reason)
+        except Exception as error:  # noqa: BLE001 - a user's module may raise anything
+            return f"{type(way).__name__} raised {type(error).__name__}"
+        return "" if self._agree(rows, reference) else f"{type(way).__name__} is off autograd"
+
+    def _agree(self, rows: Tensor, reference: Tensor) -> bool:
+        """Equality up to rounding, parameter tensor by parameter tensor."""
+        tolerance = 1e-7 if reference.dtype == torch.float64 else 1e-3
+        for slot in self.model.layout.slots:
+            error = (rows - reference)[:, slot.start : slot.stop].norm(dim=1)
+            scale = reference[:, slot.start : slot.stop].norm(dim=1) + reference.norm(dim=1) / 100
+            if not bool((error <= tolerance * scale).all()):
+                return False
+        return True
+
+    def _instead(self, reason: str) -> AutogradRows:
+        if self.method == "closed-form":
+            raise NoClosedFormError(reason)
+        self._notify(f"{reason}; torch.func instead, which is slower")
+        return AutogradRows(self.model, self._forward)
+
+    def _notify(self, text: str) -> None:
+        warnings.warn(f"{type(self.model.module).__name__}: {text}", SlowPathWarning, stacklevel=2)
+
+    def _planned(self, subspace: Subspace | None) -> Plan:
+        if self._plan is None or self._plan.subspace is not subspace:
+            self._plan = Plan(subspace, self.model.layout)
+        return self._plan
+
+    def _check(
+        self,
+        theta: Tensor,
+        x: Tensor,
+        y: Tensor,
+        counts: Sequence[int],
+        clip: float | None,
+        weights: Tensor | None,
+    ) -> None:
+        n, d = len(counts), self.model.d
+        if theta.shape not in ((d,), (n, d)):
+            raise ValueError(
+                f"theta has shape {tuple(theta.shape)}; allowed are ({d},), ({n}, {d})"
+            )
+        if min(counts, default=0) < 0 or sum(counts) != len(x) or len(y) != len(x):
+            raise ValueError(
+                f"counts={tuple(counts)} with {len(x)} samples and {len(y)} targets: counts must "
+                ">= 0 and sum to the number of samples"
+            )
+        if clip is not None and not 0.0 < clip < float("inf"):
+            raise ValueError(f"clip={clip} must be > 0 and finite, or None for no clipping")
+        if weights is not None and weights.shape != (len(x),):
+            raise ValueError(f"weights has shape {tuple(weights.shape)}, not ({len(x)},)")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_plan": None}

@@ -1,0 +1,144 @@
+"""Per-sample gradients of one parameter tensor, kept as factors instead of numbers.
+
+The gradient of a layer's weight on one sample is a sum of outer products of what went in
+(``right``) and of the loss's derivative by what came out (``left``). Norms and weighted sums follow
+from the two factors; the B gradients themselves, which would be B times the model, are not built.
+The factors of a *projected* gradient are those of the gradient, with the layer's map applied to one
+side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+DENSE_BYTES = 2**26
+"""Per-sample gradients of one tensor are kept between norm and sum if they fit in 64 MiB."""
+
+
+class NoClosedFormError(Exception):
+    """Why the closed forms cannot be used for this model; the message is one clause."""
+
+
+class Positions:
+    """Chosen positions of a parameter tensor, prepared once for all batches of a plan.
+
+    Args:
+        index: Positions in the flattened tensor, int64 (w,).
+        matrix: The tensor's shape (outputs, inputs) as a matrix.
+    """
+
+    def __init__(self, index: Tensor, matrix: tuple[int, int]) -> None:
+        self.index = index
+        self.matrix = matrix
+        self.outputs = index // max(matrix[1], 1)
+        self.inputs = index % max(matrix[1], 1)
+        self._mask: Tensor | None = None
+
+    def mask(self, like: Tensor) -> Tensor:
+        """The 0/1 matrix (outputs, inputs) of the chosen positions, in the dtype of ``like``."""
+        if self._mask is None or self._mask.dtype != like.dtype:
+            flat = like.new_zeros(self.matrix[0] * self.matrix[1])
+            self._mask = flat.index_fill_(0, self.index, 1.0).view(self.matrix)
+        return self._mask
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Coefficients (B,) of the samples, and how many consecutive samples each client has."""
+
+    coefficients: Tensor
+    counts: list[int]
+
+    @cached_property
+    def matrix(self) -> Tensor:
+        """The coefficients as a block matrix (n, B): row i has those of client i, else zeros."""
+        n, size = len(self.counts), len(self.coefficients)
+        if n == 1:
+            return self.coefficients.unsqueeze(0)
+        device = self.coefficients.device
+        owner = torch.repeat_interleave(torch.tensor(self.counts, device=device), output_size=size)
+        out = self.coefficients.new_zeros(n, size)
+        out[owner, torch.arange(size, device=device)] = self.coefficients
+        return out
+
+
+class Projected(Protocol):
+    """The B projected per-sample gradients of one parameter tensor."""
+
+    def squared_norms(self) -> Tensor:
+        """Squared norms (B,), to be added up in float64."""
+        ...
+
+    def sums(self, segments: Segments, out: Tensor) -> None:
+        """Write each client's weighted sum of gradients into a row of ``out`` (n, width)."""
+        ...
+
+    def rows(self, lo: int, hi: int) -> Tensor:
+        """The gradients of samples lo..hi themselves, (hi - lo, width)."""
+        ...
+
+
+class Factor(Projected, Protocol):
+    """The B per-sample gradients of one parameter tensor, before a layer map."""
+
+    def on_basis(self, basis: Tensor) -> Projected:
+        """Gradients G (outputs, inputs) replaced by G @ basis."""
+        ...
+
+    def at(self, positions: Positions) -> Projected:
+        """Gradients restricted to the chosen positions."""
+        ...
+
+
+class Rows:
+    """Gradients that are built: small ones, or those without a closed form.
+
+    Args:
+        gradients: (B, width).
+    """
+
+    def __init__(self, gradients: Tensor) -> None:
+        self.gradients = gradients
+
+    def squared_norms(self) -> Tensor:
+        """Squared norms (B,), to be added up in float64."""
+        return squared(self.gradients)
+
+    def sums(self, segments: Segments, out: Tensor) -> None:
+        """Write each client's weighted sum into a row of ``out``."""
+        n, size = out.shape[0], len(self.gradients)
+        # One product with a mostly-zero matrix beats n small products while the matrix is small.
+        if n == 1 or (n * size <= 2**15 and out.shape[1] <= 2**10):
+            torch.mm(segments.matrix, self.gradients, out=out)
+            return
+        parts = zip(
+            segments.coefficients.unsqueeze(0).split(segments.counts, 1),
+            self.gradients.split(segments.counts),
+            out.split(1),
+            strict=True,
+        )
+        for coefficients, gradients, total in parts:
+            torch.mm(coefficients, gradients, out=total)
+
+    def rows(self, lo: int, hi: int) -> Tensor:
+        """The gradients of samples lo..hi."""
+        return self.gradients[lo:hi]
+
+    def on_basis(self, basis: Tensor) -> Projected:
+        """Gradients on an input basis."""
+        shaped = self.gradients.unflatten(1, (-1, basis.shape[0]))
+        return Rows((shaped @ basis).flatten(1))
+
+    def at(self, positions: Positions) -> Projected:
+        """Gradients at the chosen positions."""
+        return Rows(self.gradients.index_select(1, positions.index))
+
+
+def squared(rows: Tensor) -> Tensor:
+    """Squared Euclidean norm of each row (B, width)."""
+    return torch.linalg.vector_norm(rows, dim=1).square_()
