@@ -63,13 +63,16 @@ def sources(name: str, data_dir: Path | str | None = None) -> tuple[Source, ...]
     found = []
     for kind, folder in candidates(files, None if data_dir is None else Path(data_dir)):
         held = len(files.present(folder))
-        state: State = (
-            "complete" if held == len(files.files) else "incomplete" if held else "absent"
-        )
-        found.append(Source(kind, str(folder), state))
+        found.append(Source(kind, str(folder), _state(held, len(files.files))))
     if data_dir is None:
         found += [Source("download", mirror, "on request") for mirror in files.mirrors]
     return tuple(found)
+
+
+def _state(held: int, wanted: int) -> State:
+    if held == wanted:
+        return "complete"
+    return "incomplete" if held else "absent"
 
 
 def verify(name: str, data_dir: Path | str | None = None) -> dict[str, str]:
@@ -80,8 +83,8 @@ def verify(name: str, data_dir: Path | str | None = None) -> dict[str, str]:
         data_dir: Restricts the check to this directory.
 
     Returns:
-        Path -> sha256 of the uncompressed content, in the order of `sources`; empty where the set
-        has no files of its own or no copy.
+        Folder / canonical file name -> sha256 of the uncompressed content, in the order of
+        `sources`; empty where the set has no files of its own or no copy.
 
     Raises:
         UnknownComponentError: No set has this name.
@@ -93,7 +96,7 @@ def verify(name: str, data_dir: Path | str | None = None) -> dict[str, str]:
         if files is not None and source.state == "complete":
             paths = files.present(Path(source.place))
             for file, sha256 in files.read(paths).sha256.items():
-                verified[f"{paths[file]}"] = sha256
+                verified[str(paths[file].parent / file)] = sha256
     return verified
 
 

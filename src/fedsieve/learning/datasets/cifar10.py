@@ -48,7 +48,7 @@ STD = (0.2470, 0.2435, 0.2616)
 
 @register("dataset", "cifar-10", paper="Krizhevsky 2009")
 def cifar10(data_dir: Path | None = None, download: bool = False) -> Dataset:
-    """50,000 + 10,000 photographs, 32 x 32 pixels in three colours, 10 classes.
+    """Photographs, 50,000 + 10,000, of 32 x 32 pixels in three colours, 10 classes.
 
     Args:
         data_dir: Directory with the six .bin files, or with cifar-10-binary.tar.gz.

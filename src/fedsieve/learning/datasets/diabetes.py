@@ -39,7 +39,7 @@ TARGET = (151.89, 76.996)
 
 @register("dataset", "diabetes", paper="Efron, Hastie, Johnstone, Tibshirani 2004")
 def diabetes() -> Dataset:
-    """354 + 88 patients, ten measurements, a regression: progression of diabetes; scikit-learn's.
+    """Progression of diabetes, a regression: 354 + 88 patients, ten features; scikit-learn's.
 
     Returns:
         ``x`` is float32 (354, 10), ``y`` float32 (354,); ``classes`` is 0.

@@ -25,7 +25,7 @@ MEAN, STD = 0.019188, 0.023620
 
 @register("dataset", "digits", paper="Alpaydin, Kaynak 1998")
 def digits() -> Dataset:
-    """1,438 + 359 handwritten digits, 8 x 8 grey pixels, 10 classes, from scikit-learn.
+    """Handwritten digits, 1,438 + 359, of 8 x 8 grey pixels, 10 classes; scikit-learn's.
 
     Returns:
         ``x`` is uint8 (1438, 1, 8, 8).

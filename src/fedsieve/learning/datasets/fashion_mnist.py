@@ -103,7 +103,7 @@ LICENCE = "MIT (Zalando SE)"
 
 @register("dataset", "fashion-mnist", paper="Xiao, Rasul, Vollgraf 2017")
 def fashion_mnist(data_dir: Path | None = None, download: bool = False) -> Dataset:
-    """60,000 + 10,000 images of clothing, 28 x 28 grey pixels, 10 classes; else the subset.
+    """Images of clothing, 60,000 + 10,000, of 28 x 28 grey pixels, 10 classes.
 
     Args:
         data_dir: Directory with the four IDX files, plain, .gz or .xz.
@@ -131,7 +131,7 @@ def fashion_mnist(data_dir: Path | None = None, download: bool = False) -> Datas
 
 @register("dataset", "fashion-mnist-subset", paper="Xiao, Rasul, Vollgraf 2017")
 def fashion_mnist_subset() -> Dataset:
-    """10,000 + 2,000 images of Fashion-MNIST, class-balanced, embedded in this package.
+    """Images of clothing, 10,000 + 2,000, the part of fashion-mnist embedded in this package.
 
     Returns:
         ``x`` is uint8 (10000, 1, 28, 28).

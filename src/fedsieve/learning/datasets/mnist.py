@@ -63,7 +63,7 @@ MEAN, STD = 0.13066, 0.30811
 
 @register("dataset", "mnist", paper="LeCun, Cortes, Burges 1998")
 def mnist(data_dir: Path | None = None, download: bool = False) -> Dataset:
-    """60,000 + 10,000 handwritten digits, 28 x 28 grey pixels, 10 classes.
+    """Handwritten digits, 60,000 + 10,000, of 28 x 28 grey pixels, 10 classes.
 
     Args:
         data_dir: Directory with the four IDX files, plain, .gz or .xz.
