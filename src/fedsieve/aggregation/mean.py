@@ -15,7 +15,7 @@ from fedsieve.aggregation._gram import GramRule
 from fedsieve.registry import register
 
 
-@register("rule", "mean")
+@register("rule", "mean", paper="folklore")
 @dataclass(frozen=True)
 class Mean(GramRule):
     """Mean of the messages: optimal without Byzantine clients, helpless against a single one.
