@@ -25,7 +25,7 @@ class TooManyFaultyClients(ValueError):  # noqa: N818 - the word of the design
     """More rows are unusable than the rule tolerates: the round must fail, the model stay."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rows:
     """The usable rows of a stack.
 
@@ -46,18 +46,21 @@ class Rows:
     scale: float
 
 
-def admit(stack: Tensor, weights: ClientWeights | None, f: int) -> Rows:
-    """Look at every row once and let the usable ones in.
-
-    Raises:
-        ValueError: The stack is not a non-empty (n, k) float32 or float64 tensor, or the client
-            weights are not n finite numbers >= 0 with a positive sum.
-        TooManyFaultyClients: More than f rows are unusable, or none is left.
-    """
+def check_stack(stack: Tensor) -> None:
+    """Refuse what is not a non-empty (n, k) float32 or float64 tensor."""
     if stack.ndim != 2 or 0 in stack.shape:
         raise ValueError(f"stack has shape {tuple(stack.shape)}; allowed is (n, k) with n, k >= 1")
     if stack.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"stack has dtype {stack.dtype}; allowed are float32 and float64")
+
+
+def admit(stack: Tensor, weights: ClientWeights | None, f: int) -> Rows:
+    """Look at every row once and let the usable ones in.
+
+    Raises:
+        ValueError: The client weights are not n finite numbers >= 0 with a positive sum.
+        TooManyFaultyClients: More than f rows are unusable, or none is left.
+    """
     n = len(stack)
     norms = torch.linalg.vector_norm(stack, dim=1).cpu().numpy().astype(np.float64)
     order = np.argsort(norms, kind="stable")  # NaN comes last

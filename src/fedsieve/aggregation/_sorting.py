@@ -20,7 +20,7 @@ BLOCK = 1 << 19  # entries worked on at a time: 2 MiB of float32, inside the sec
 LARGEST_NETWORK = 64  # beyond, a comparison sort of each column needs fewer passes over the rows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Separated:
     """A block of columns whose values are separated by rank.
 

@@ -72,7 +72,7 @@ class CAF(GramRule):
             variance, u = _top(root[:, None] * K * root)
             if variance < best:
                 best, kept = variance, w
-            if variance <= ROUNDING * (w @ np.diagonal(G)):
+            if variance <= ROUNDING * (w @ np.abs(np.diagonal(G))):
                 break
             # divided before it is squared: the square of a far row's square would overflow
             tau = np.square((K @ (root * u)) / np.sqrt(variance))

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedsieve.aggregation._door import ClientWeights, FloatArray, Rows, admit
+from fedsieve.aggregation._door import ClientWeights, FloatArray, Rows, admit, check_stack
 
 Stack = TypeVar("Stack", Tensor, NDArray[np.floating])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Aggregation:
     """An aggregate, and how it came about.
 
@@ -100,7 +100,8 @@ class Rule(ABC):
         """The aggregate of usable rows and, if asked to explain, what each of them weighed."""
 
     def _admit(self, stack: Tensor, weights: ClientWeights | None) -> Rows:
-        self.check(len(stack) if stack.ndim else 0)
+        check_stack(stack)
+        self.check(len(stack))
         return admit(stack, weights, self.f)
 
 

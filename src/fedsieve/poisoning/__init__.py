@@ -1,5 +1,7 @@
 """What malicious clients do to training."""
 
+from fedsieve.poisoning._line_search import Found as Found
+from fedsieve.poisoning._line_search import line_search as line_search
 from fedsieve.poisoning.alie import ALIE as ALIE
 from fedsieve.poisoning.alie import published_z as published_z
 from fedsieve.poisoning.attack import Attack as Attack
@@ -9,8 +11,6 @@ from fedsieve.poisoning.attack import MessageAttack as MessageAttack
 from fedsieve.poisoning.attack import Scene as Scene
 from fedsieve.poisoning.foe import FOE as FOE
 from fedsieve.poisoning.label_flip import LabelFlip as LabelFlip
-from fedsieve.poisoning.line_search import Found as Found
-from fedsieve.poisoning.line_search import line_search as line_search
 from fedsieve.poisoning.none import NoAttack as NoAttack
 from fedsieve.poisoning.sign_flip import SignFlip as SignFlip
 

@@ -15,8 +15,8 @@ import numpy as np
 from scipy.special import ndtri
 from torch import Tensor
 
+from fedsieve.poisoning._line_search import REACH, line_search
 from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, check_strength
-from fedsieve.poisoning.line_search import REACH, line_search
 from fedsieve.registry import register
 
 

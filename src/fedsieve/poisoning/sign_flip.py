@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from fedsieve.poisoning._line_search import line_search
 from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, check_strength, zeros
-from fedsieve.poisoning.line_search import line_search
 from fedsieve.registry import register
 
 

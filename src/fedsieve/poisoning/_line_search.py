@@ -6,7 +6,9 @@ maximises the damage
     ||R(honest U {a + tau v}) - mean(honest)||,    lower <= tau <= upper.
 
 The damage is not concave: it grows until the rule notices, and drops. A coarse grid, finer near 0
-where robust rules are deceived, finds the hill; halving the distance to its neighbours climbs it.
+where robust rules are deceived, finds a hill; halving the distance to its neighbours climbs it. A
+rule that switches between discrete answers has spikes between the points of any grid, so what is
+found is a lower bound of the worst damage.
 The published optimised ALIE and FOE search tau in the same way (Shejwalkar and Houmansadr,
 "Manipulating the Byzantine", NDSS 2021).
 
@@ -67,8 +69,8 @@ def line_search(
             the mean, is damaged without bound.
 
     Returns:
-        The candidate of largest damage among all that were evaluated; tau = 0 if every one was
-        refused.
+        The candidate of largest damage among all that were evaluated, the weaker one of equals;
+        tau = 0 if every one was refused.
     """
     damage = _damage(scene, direction, start)
     tried: dict[float, float] = {}
@@ -78,7 +80,7 @@ def line_search(
             tried[tau] = damage(tau) if scene.f else 0.0
 
     def best() -> float:
-        return max(tried, key=lambda tau: -1.0 if np.isnan(tried[tau]) else tried[tau])
+        return max(tried, key=lambda tau: (_comparable(tried[tau]), -abs(tau)))
 
     grid = _grid(lower, upper)
     for tau in grid:
@@ -163,3 +165,8 @@ def _gram(rows: Tensor) -> NDArray[np.float64]:
 
 def _finite(damage: float) -> float:
     return damage if np.isfinite(damage) else float("nan")
+
+
+def _comparable(damage: float) -> float:
+    """A damage that compares: nothing is worse for the attacker than to be refused."""
+    return -1.0 if np.isnan(damage) else damage

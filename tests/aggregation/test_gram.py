@@ -1,0 +1,62 @@
+"""The Gram against distances computed directly."""
+
+import numpy as np
+import pytest
+import torch
+
+from fedsieve.aggregation import CAF
+from fedsieve.aggregation._door import admit
+from fedsieve.aggregation._gram import gram, squared_distances
+
+
+def distances(X):
+    X = np.asarray(X, np.float64)
+    return ((X[:, None] - X[None]) ** 2).sum(2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("offset", "spread"), [(0, 1), (1e4, 1e-2), (10, 1e-3)])
+def test_distances_survive_a_common_offset(dtype, offset, spread):
+    rng = np.random.default_rng(0)
+    X = torch.from_numpy(offset + spread * rng.normal(size=(9, 400))).to(dtype)
+    D = squared_distances(gram(admit(X, None, 0)))
+    np.testing.assert_allclose(D, distances(X), rtol=1e-9)
+
+
+def test_a_far_row_does_not_blur_the_others():
+    X = torch.randn(7, 30, generator=torch.Generator().manual_seed(0))
+    X[0] = 1e30
+    rows = admit(X, None, 1)
+    D = squared_distances(gram(rows)) * rows.scale**2
+    np.testing.assert_allclose(D[1:, 1:], distances(X[1:]), rtol=1e-9)
+
+
+def test_column_blocks_join_seamlessly():
+    X = torch.randn(20, 40_000, generator=torch.Generator().manual_seed(0))
+    D = squared_distances(gram(admit(X, None, 0)))
+    np.testing.assert_allclose(D, distances(X), rtol=1e-9)
+
+
+def test_extreme_scales_are_divided_out():
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(5, 8))
+    for scale in (1e-200, 1e200):
+        rows = admit(torch.from_numpy(X * scale), None, 0)
+        D = squared_distances(gram(rows))
+        np.testing.assert_allclose(D * (rows.scale / scale) ** 2, distances(X), rtol=1e-9)
+
+
+def test_a_majority_of_zero_rows_is_scaled_by_the_others():
+    X = torch.zeros(5, 3, dtype=torch.float64)
+    X[4] = 1e200
+    assert admit(X, None, 0).scale == pytest.approx(3**0.5 * 1e200)
+    torch.testing.assert_close(CAF(f=1)(X), torch.zeros(3, dtype=torch.float64))
+
+
+def test_any_common_centre_gives_the_same_weights():
+    X = torch.randn(8, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    plain, shifted = X @ X.T, (X - 3) @ (X - 3).T
+    torch.testing.assert_close(CAF(f=2).weights(plain), CAF(f=2).weights(shifted))
+    torch.testing.assert_close(CAF(f=2).weights(plain.numpy()), CAF(f=2).weights(plain))
+    weighted = CAF(f=2).aggregate(X, weights=torch.arange(8) + 9)
+    torch.testing.assert_close(CAF(f=2).weights(plain, torch.arange(8) + 9), weighted.weights)

@@ -1,0 +1,67 @@
+"""Nearest-neighbour mixing, and composition by >>."""
+
+import numpy as np
+import pytest
+import torch
+
+from fedsieve.aggregation import CAF, NNM, GramRule, Mean, TrimmedMean
+
+
+def mixed(X, f):
+    """Every row becomes the mean of its n - f nearest rows."""
+    out = np.empty_like(X)
+    for i in range(len(X)):
+        distances = ((X - X[i]) ** 2).sum(1)
+        out[i] = X[np.argsort(distances)[: len(X) - f]].mean(0)
+    return out
+
+
+@pytest.mark.parametrize("rule", [TrimmedMean(f=2), CAF(f=2), Mean(f=2)], ids=str)
+def test_equals_the_rule_on_mixed_rows(rule):
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        X = rng.normal(size=(9, 5))
+        X[:2] += rng.uniform(0, 4)
+        np.testing.assert_allclose((NNM(f=2) >> rule)(X), rule(mixed(X, 2)), atol=1e-9)
+
+
+def test_chains_mix_twice_however_they_are_bracketed():
+    X = np.random.default_rng(1).normal(size=(9, 5))
+    expected = CAF(f=2)(mixed(mixed(X, 2), 1))
+    left = (NNM(f=2) >> NNM(f=1)) >> CAF(f=2)
+    right = NNM(f=2) >> (NNM(f=1) >> CAF(f=2))
+    assert left == right
+    assert repr(left) == "NNM(f=2) >> NNM(f=1) >> CAF(f=2)"
+    np.testing.assert_allclose(left(X), expected, atol=1e-9)
+    pair = NNM(f=2) >> NNM(f=1) >> TrimmedMean(f=2)
+    np.testing.assert_allclose(pair(X), TrimmedMean(f=2)(mixed(mixed(X, 2), 1)), atol=1e-9)
+    assert left.breakdown(9) == pair.breakdown(9) == 4
+    assert pair.kappa(9) == NNM(f=2).kappa(9, NNM(f=1).kappa(9, TrimmedMean(f=2).kappa(9)))
+    assert left.kappa(9) is None
+
+
+def test_a_gram_rule_stays_one():
+    assert isinstance(NNM(f=1) >> CAF(f=1), GramRule)
+    assert not isinstance(NNM(f=1) >> TrimmedMean(f=1), GramRule)
+
+
+def test_a_row_is_its_own_neighbour_even_among_equals():
+    M = NNM(f=2).mixing(np.zeros((5, 5)))
+    assert (np.diagonal(M) == 1 / 3).all()
+    np.testing.assert_allclose(M.sum(1), 1)
+    assert np.array_equal(M[0], np.array([1, 1, 1, 0, 0]) / 3)  # ties: lowest index
+
+
+def test_a_stage_with_too_large_f_is_refused():
+    for rule in (NNM(f=3) >> TrimmedMean(f=1), (NNM(f=3) >> NNM(f=1)) >> CAF(f=1)):
+        with pytest.raises(ValueError, match=r"NNM\(f=3\) does not allow f=3 with n=6.*is 2"):
+            rule(torch.ones(6, 2))
+    with pytest.raises(ValueError, match="largest legal f is 2"):
+        (NNM(f=3) >> NNM(f=1)).check(6)
+
+
+def test_unusable_rows_count_against_both_stages():
+    X = np.random.default_rng(2).normal(size=(9, 4))
+    X[0, 0] = np.nan
+    out = (NNM(f=2) >> TrimmedMean(f=2))(X)
+    np.testing.assert_allclose(out, TrimmedMean(f=1)(mixed(X[1:], 1)), atol=1e-9)
