@@ -230,6 +230,16 @@ def test_wrong_download_is_refused_and_not_kept(tmp_path, mirror):
     assert _places.read(files, None, download=False) is None
 
 
+def test_fetch_repairs_a_damaged_cache(tmp_path, mirror):
+    files = replace(FILES, mirrors=(mirror[0],))
+    cache = put(tmp_path / "cache" / "tiny")
+    (cache / f"{TRAIN_IMAGES}.gz").write_bytes(b"broken off")
+    with pytest.raises(DataError, match="is truncated, corrupted"):
+        _places.read(files, None, download=False)
+    _places.fetch_files(files)
+    assert _places.read(files, None, download=False) is not None
+
+
 def tar(members):
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:gz") as archive:
@@ -305,6 +315,13 @@ def test_sources_and_verify(tmp_path, monkeypatch):
     (folder / f"{TEST_LABELS}.gz").write_bytes(b"broken")
     with pytest.raises(DataError, match=TEST_LABELS):
         _catalogue.verify("mnist")
+
+
+def test_the_cache_is_the_users_unless_it_is_moved(tmp_path, monkeypatch):
+    assert _places.cache_directory() == tmp_path / "cache"
+    monkeypatch.delenv("FEDSIEVE_CACHE")
+    assert _places.cache_directory().name == "fedsieve"
+    assert _catalogue.sources("digits") == ()
 
 
 def test_fetch_into_a_directory(tmp_path, mirror, monkeypatch):

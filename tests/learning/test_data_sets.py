@@ -87,10 +87,18 @@ def test_embedded_files_are_small_licensed_and_of_known_parents():
         assert provenance[key] == {f.name: f.checksum.split(":")[1] for f in pinned.files}
 
 
+def test_embedded_subset_is_listed_and_verified():
+    (place,) = sources("fashion-mnist-subset")
+    assert (place.kind, place.state) == ("package", "complete")
+    assert list(verify("fashion-mnist-subset").values()) == [
+        file.checksum.split(":")[1] for file in fashion_mnist.SUBSET.files
+    ]
+
+
 def test_damaged_embedded_subset_is_refused(tmp_path, monkeypatch):
     for path in fashion_mnist.EMBEDDED.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes()[:900])
-    monkeypatch.setattr(fashion_mnist, "EMBEDDED", tmp_path)
+    monkeypatch.setattr(fashion_mnist, "SUBSET", replace(fashion_mnist.SUBSET, carried=tmp_path))
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte.xz is truncated"):
         load("fashion-mnist-subset")
 

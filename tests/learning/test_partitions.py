@@ -190,6 +190,12 @@ def test_shards_of_unbalanced_classes_follow_the_counts():
     assert (table > 0).sum(0)[0] == 10  # the large class is cut into the most shards
 
 
+def test_shards_refuse_a_minimum_that_small_classes_cannot_give():
+    labels = np.repeat([0, 1, 2], [900, 90, 10])
+    with pytest.raises(ValueError, match="minimum=50: a client would have 10 records"):
+        partition("shards", labels, 10, generator(), classes_per_client=1, minimum=50)
+
+
 def test_shards_pair_classes_at_random():
     pairs = {
         tuple(np.flatnonzero(row))

@@ -74,6 +74,7 @@ class FileSet:
         mirrors: Addresses to download from, in this order, ending with a slash.
         archive: Where the mirrors serve one archive instead of single files.
         system: Directories in which packages of the operating system install the set.
+        carried: The only place of a set that is carried in this package.
     """
 
     name: str
@@ -82,6 +83,7 @@ class FileSet:
     mirrors: tuple[str, ...] = ()
     archive: Archive | None = None
     system: tuple[Path, ...] = ()
+    carried: Path | None = None
 
     @property
     def downloads(self) -> tuple[tuple[str, str], ...]:

@@ -74,6 +74,8 @@ def cache_directory() -> Path:
 
 def candidates(files: FileSet, data_dir: Path | None) -> list[tuple[str, Path]]:
     """(Kind, folder) of every place on this machine, in the order of the search."""
+    if files.carried is not None:
+        return [("package", files.carried)]
     if data_dir is not None:
         return [("data directory", f) for f in _below(files, Path(data_dir).expanduser())]
     places: list[tuple[str, Path]] = []

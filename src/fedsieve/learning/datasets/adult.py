@@ -116,7 +116,7 @@ LABELS = {"<=50K": 0, ">50K": 1}
 
 @register("dataset", "adult", paper="Becker, Kohavi 1996")
 def adult(data_dir: Path | None = None, download: bool = False) -> Dataset:
-    """Census records, 32,561 + 16,281, of 108 features: is the income above 50K?
+    """Census records, 32,561 + 16,281, of 108 features: whether an income is above 50K.
 
     Args:
         data_dir: Directory with adult.data and adult.test, plain, .gz or .xz.

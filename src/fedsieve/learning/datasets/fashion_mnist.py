@@ -20,7 +20,7 @@ from fedsieve.learning.datasets._idx import (
     TRAIN_LABELS,
     images_and_labels,
 )
-from fedsieve.learning.datasets._places import published, read
+from fedsieve.learning.datasets._places import published, read, require
 from fedsieve.registry import register
 
 FILES = published(
@@ -68,31 +68,34 @@ FILES = published(
 EMBEDDED = Path(__file__).parent / "_embedded" / "fashion-mnist"
 """Folder of the subset, with its licence."""
 
-SUBSET = FileSet(
-    "fashion-mnist-subset",
-    (
-        DataFile(
-            TRAIN_IMAGES,
-            7_840_016,
-            "sha256:d33512cfdc636a0d8972818e6659995be209a88891df7fa2109d7895922c8985",
+SUBSET = published(
+    FileSet(
+        "fashion-mnist-subset",
+        (
+            DataFile(
+                TRAIN_IMAGES,
+                7_840_016,
+                "sha256:d33512cfdc636a0d8972818e6659995be209a88891df7fa2109d7895922c8985",
+            ),
+            DataFile(
+                TRAIN_LABELS,
+                10_008,
+                "sha256:620cb8e3b9348037c5ff9a07b02d773ab165330e072dfd19e0d21c59f8042dcf",
+            ),
+            DataFile(
+                TEST_IMAGES,
+                1_568_016,
+                "sha256:15a92dd1e9b16ea361928086e77df4dfa890c255c00b5a8c8162c1040ce8eef1",
+            ),
+            DataFile(
+                TEST_LABELS,
+                2_008,
+                "sha256:234596aeb6eb48133ec99a62541f90bc0728c9559a681f1e0638037462458f2c",
+            ),
         ),
-        DataFile(
-            TRAIN_LABELS,
-            10_008,
-            "sha256:620cb8e3b9348037c5ff9a07b02d773ab165330e072dfd19e0d21c59f8042dcf",
-        ),
-        DataFile(
-            TEST_IMAGES,
-            1_568_016,
-            "sha256:15a92dd1e9b16ea361928086e77df4dfa890c255c00b5a8c8162c1040ce8eef1",
-        ),
-        DataFile(
-            TEST_LABELS,
-            2_008,
-            "sha256:234596aeb6eb48133ec99a62541f90bc0728c9559a681f1e0638037462458f2c",
-        ),
-    ),
-    folders=(),
+        folders=(),
+        carried=EMBEDDED,
+    )
 )
 
 MEAN, STD = 0.28604, 0.35302
@@ -143,5 +146,5 @@ def fashion_mnist_subset() -> Dataset:
 
 
 def _subset(name: str, origin: str) -> Dataset:
-    contents = SUBSET.read(SUBSET.present(EMBEDDED))
+    _, contents = require(SUBSET, None, download=False)
     return images_and_labels(contents, name, origin, mean=MEAN, std=STD, licence=LICENCE)
