@@ -326,8 +326,10 @@ def test_the_cache_is_the_users_unless_it_is_moved(tmp_path, monkeypatch):
 
 def test_fetch_into_a_directory(tmp_path, mirror, monkeypatch):
     registry.components("dataset")
-    monkeypatch.setitem(_places._file_sets, "mnist", replace(FILES, mirrors=(mirror[0],)))
-    assert _catalogue.fetch("mnist", tmp_path / "here") == tmp_path / "here"
+    monkeypatch.setitem(
+        _places._file_sets, "mnist", replace(FILES, folders=("mnist",), mirrors=(mirror[0],))
+    )
+    assert _catalogue.fetch("mnist", tmp_path / "here") == tmp_path / "here" / "mnist"
     assert len(_catalogue.verify("mnist", tmp_path / "here")) == 4
     with pytest.raises(DataError, match="digits needs no download"):
         _catalogue.fetch("digits")

@@ -105,7 +105,8 @@ def fetch(name: str, directory: Path | str | None = None) -> Path:
 
     Args:
         name: Name of the data set.
-        directory: Where to; default is the set's folder in the cache, where `load` finds it.
+        directory: A folder of the set's name is made in it; default is the cache, where `load`
+            finds it.
 
     Returns:
         The folder with the files.
@@ -118,4 +119,5 @@ def fetch(name: str, directory: Path | str | None = None) -> Path:
     files = file_set(name)
     if files is None or not files.mirrors:
         raise DataError(f"{name} needs no download")
-    return fetch_files(files, None if directory is None else Path(directory))
+    # A folder of its own: the files of MNIST and Fashion-MNIST have the same names.
+    return fetch_files(files, None if directory is None else Path(directory).expanduser() / name)
