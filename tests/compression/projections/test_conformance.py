@@ -18,12 +18,6 @@ MODULE = nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Linear(12,
 LAYOUT = FlatModel(MODULE, (1, 8, 8)).layout
 BASES = ("random-basis", "low-rank")
 SMALLEST = {"identity": LAYOUT.d, "random-mask": 1, "dct": 12 + 77} | dict.fromkeys(BASES, 34)
-    "identity": LAYOUT.d,
-    "random-mask": 1,
-    "dct": 12 + 77,
-    "random-basis": 34,
-    "low-rank": 34,
-}
 
 
 def plan(name, k=None, round_=0, seed=1, history=None, **more):

@@ -43,6 +43,10 @@ def matrix(subspace):
     return torch.block_diag(*blocks)
 
 
+def gaussian(seed, *shape):
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
+
+
 kinds = st.tuples(*[st.sampled_from(["keep", "basis", "entries"])] * 3)
 seeds = st.integers(0, 2**32 - 1)
 
@@ -71,7 +75,7 @@ def test_project_lift_and_norm_are_those_of_the_matrix(seed, kinds):
 @given(seed=seeds, before=kinds, after=kinds)
 def test_carry_is_lift_then_project(seed, before, after):
     old, new = draw(seed, before), draw(seed + 1, after)
-    y = torch.randn(5, old.k, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    y = gaussian(2, 5, old.k)
     carried = carry(LAYOUT, old, new, y)
     assert carried.shape == (5, new.k)
     torch.testing.assert_close(carried, y @ matrix(old) @ matrix(new).T)
@@ -95,16 +99,16 @@ class Mixing:
 
 
 def test_carry_through_a_subspace_that_mixes_layers():
-    old = Mixing(torch.randn(7, LAYOUT.d, generator=torch.Generator().manual_seed(0)))
+    old = Mixing(gaussian(0, 7, LAYOUT.d))
     new = draw(0, ("basis", "keep", "entries"))
-    y = torch.randn(3, 7, generator=torch.Generator().manual_seed(1))
+    y = gaussian(1, 3, 7)
     torch.testing.assert_close(carry(LAYOUT, old, new, y), new.project(old.lift(y)))
     assert not is_identity(old)
 
 
 def test_the_identity_copies_nothing():
     subspace = LayeredSubspace(LAYOUT, (Keep(), Keep(), Keep()), unbiased=True)
-    x = torch.randn(2, LAYOUT.d, generator=torch.Generator().manual_seed(0))
+    x = gaussian(0, 2, LAYOUT.d)
     assert is_identity(subspace)
     assert subspace.project(x) is x
     assert subspace.lift(x) is x
