@@ -28,6 +28,7 @@ __all__ = [
     "Form",
     "NoClosedFormError",
     "Positions",
+    "Projected",
     "Rows",
     "Segments",
     "form_of",
