@@ -62,18 +62,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(app(args=words, prog_name="fedsieve", standalone_mode=False) or 0)
     except (typer.Abort, KeyboardInterrupt):
         return _failed("interrupted", 130)
-    except UnknownComponentError as error:
-        return _failed(str(error), 2)
-    except ValueError as error:
-        from fedsieve.experiments.toml import ConfigError
-
-        if isinstance(error, ConfigError):
-            return _failed(str(error), 2)
-        raise
     except Exception as error:
         if isinstance(error, _shown_error):
             return _failed(error.format_message(), error.exit_code)  # type: ignore[attr-defined]
-        raise
+        # Our own errors say in one sentence what is wrong; any other is a bug and shows its trace.
+        if not type(error).__module__.startswith("fedsieve."):
+            raise
+        return _failed(str(error), 2 if _is_bad_input(error) else 1)
+
+
+def _is_bad_input(error: Exception) -> bool:
+    from fedsieve.experiments.toml import ConfigError
+
+    return isinstance(error, ConfigError | UnknownComponentError)
 
 
 def _failed(message: str, code: int) -> int:

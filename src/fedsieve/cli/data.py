@@ -52,15 +52,15 @@ def fetch(
 ) -> None:
     """Download a data set from its publisher and verify it; prints its directory."""
     from fedsieve.experiments.toml import ConfigError
-    from fedsieve.learning.datasets import DataError
+    from fedsieve.learning.datasets import DataError, sources
     from fedsieve.learning.datasets import fetch as download
 
+    if not any(source.kind == "download" for source in sources(name)):
+        raise ConfigError(f"{name} needs no download")
     note(f"fetching {name}; every file is checked against its pinned sha256")
     try:
         say(str(download(name, data_dir)))
     except DataError as error:
-        if "needs no download" in str(error):
-            raise ConfigError(str(error)) from error
         note(f"error: {error}")
         raise typer.Exit(1) from error
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -56,7 +58,9 @@ def run(
 
     from fedsieve.experiments.run import run as train
 
-    _tell(train(config, directory, progress=_progress(quiet, as_json)), quiet, as_json)
+    with _continuable(directory):
+        result = train(config, directory, progress=_progress(quiet, as_json))
+    _tell(result, quiet, as_json)
 
 
 def resume(
@@ -64,16 +68,25 @@ def resume(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Continue a run that was interrupted, from its last checkpoint."""
-    from fedsieve.experiments.run_directory import RunDirectory
-    from fedsieve.experiments.toml import ConfigError
+    """Continue a run that was interrupted, from its last checkpoint.
 
-    if RunDirectory.open(directory).finished:
-        raise ConfigError(f"{directory} holds a finished run; there is nothing to resume")
-
+    A run that is finished is left as it is, and its summary is printed again.
+    """
     from fedsieve.experiments.run import resume as proceed
 
-    _tell(proceed(directory, progress=_progress(quiet, as_json)), quiet, as_json)
+    with _continuable(directory):
+        result = proceed(directory, progress=_progress(quiet, as_json))
+    _tell(result, quiet, as_json)
+
+
+@contextmanager
+def _continuable(directory: Path) -> Iterator[None]:
+    """After Ctrl-C, say how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(f"stopped; go on with: fedsieve resume {directory}")
+        raise
 
 
 def _progress(quiet: bool, as_json: bool) -> Literal["auto", "quiet", "json"]:

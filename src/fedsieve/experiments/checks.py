@@ -94,8 +94,9 @@ def _codec(config: Config) -> None:
 def rule_withstands(config: Config) -> None:
     """The rule, and each pre-aggregator, is defined for f malicious messages among the cohort."""
     n = config.federation.cohort
-    f = config.federation.byzantine if config.aggregation.f is None else config.aggregation.f
-    key = "federation.byzantine" if config.aggregation.f is None else "aggregation.f"
+    byzantine, f = config.federation.byzantine, config.aggregation.f
+    key = "federation.byzantine" if f is None or f == byzantine else "aggregation.f"
+    f = byzantine if f is None else f
     named = [("aggregation.rule", "rule", config.aggregation.rule)]
     named += [("aggregation.pre", "pre-aggregator", pre) for pre in config.aggregation.pre or ()]
     for role, family, name in named:

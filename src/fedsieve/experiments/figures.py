@@ -8,12 +8,10 @@ apart; runs also differ by line style and malicious clients by a hatch, never by
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -62,6 +60,7 @@ STYLE: dict[Any, Any] = {
     "axes.titlesize": 10,
     "legend.frameon": False,
     "legend.fontsize": 9,
+    "text.parse_math": False,  # a run's name is no formula
     "svg.fonttype": "none",
     "svg.hashsalt": "fedsieve",
 }
@@ -277,41 +276,29 @@ def error(runs: Sequence[Run]) -> Figure | None:
     return figure
 
 
-def svg(make: Callable[[], Figure | None]) -> str | None:
-    """The drawing as SVG to stand in a page: its ink takes the page's text colour."""
-    with style():
-        figure = make()
-        if figure is None:
-            return None
-        out = io.StringIO()
-        figure.savefig(out, format="svg", metadata={"Date": None}, transparent=True)
-    text = out.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
-    return text.replace(INK, "currentColor")
+@dataclass(frozen=True)
+class Drawing:
+    """A figure as SVG to stand in a page, where it takes the page's text colour, and as PNG."""
+
+    svg: str
+    png: bytes
 
 
-def png(make: Callable[[], Figure | None]) -> bytes | None:
-    """The drawing as PNG on white."""
-    with style():
-        figure = make()
-        if figure is None:
-            return None
-        out = io.BytesIO()
-        figure.savefig(out, format="png", dpi=160, facecolor="white")
-    return out.getvalue()
+def draw(make: Callable[[], Figure | None]) -> Drawing | None:
+    """Make a figure and draw it; ``None`` where there is nothing to show.
 
-
-@contextmanager
-def style() -> Iterator[None]:
-    """The settings under which figures are made and drawn; outside nothing changes."""
+    matplotlib's settings are those of this module while it runs, and untouched afterwards.
+    """
+    vector, raster = io.StringIO(), io.BytesIO()
     with mpl.rc_context(STYLE):
-        yield
-
-
-def data_uri(image: bytes) -> str:
-    """A PNG that stands in the page itself."""
-    return "data:image/png;base64," + base64.b64encode(image).decode()
+        figure = make()
+        if figure is None:
+            return None
+        figure.savefig(vector, format="svg", metadata={"Date": None}, transparent=True)
+        figure.savefig(raster, format="png", dpi=160, facecolor="white")
+    text = vector.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
+    return Drawing(text.replace(INK, "currentColor"), raster.getvalue())
 
 
 def _figure(

@@ -56,15 +56,17 @@ def report(directories: Sequence[Path | str], out: Path | str | None = None) -> 
     panels = _single(runs[0]) if len(runs) == 1 else _comparison(runs)
     shown = []
     for panel in panels:
-        drawing = figures.svg(panel.make)
-        image = figures.png(panel.make) if drawing is not None else None
-        if drawing is None or image is None:
-            continue
-        file = page.parent / "figures" / f"{panel.name}.png"
-        atomically(file, lambda path, data=image: path.write_bytes(data))  # type: ignore[misc]
-        shown.append((panel, Markup(drawing)))  # noqa: S704 - drawn above, texts escaped
+        drawing = figures.draw(panel.make)
+        if drawing is not None:
+            file = page.parent / "figures" / f"{panel.name}.png"
+            atomically(file, partial(_fill, content=drawing.png))
+            shown.append((panel, Markup(drawing.svg)))  # noqa: S704 - its texts are escaped
     write_text(page, _render(runs, shown))
     return page
+
+
+def _fill(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 def _place(paths: Sequence[Path]) -> Path:
@@ -140,13 +142,10 @@ def _comparison(runs: Sequence[Run]) -> list[Panel]:
 
 
 def _progress(runs: Sequence[Run]) -> list[Panel]:
+    private = any(run.config.get("privacy") for run in runs)
+    quality = "Quality on the test set" + (", and the epsilon spent so far." if private else ".")
     return [
-        Panel(
-            "progress_by_round",
-            "By round",
-            "Quality on the test set, and the epsilon spent up to the round.",
-            partial(figures.progress, runs, "rounds"),
-        ),
+        Panel("progress_by_round", "By round", quality, partial(figures.progress, runs, "rounds")),
         Panel(
             "progress_by_bits",
             "By communication",

@@ -118,18 +118,21 @@ def commented() -> str:
         else:
             lines += _comment(key, info, value)
     for key, section, value in sections:
-        lines += [f"# {(section.__doc__ or '').splitlines()[0]}", f"[{key}]"]
+        lines += [*_wrapped((section.__doc__ or "").splitlines()[0]), f"[{key}]"]
         for inner, info in section.model_fields.items():
             lines += _comment(inner, info, getattr(value, inner))
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _comment(key: str, info: FieldInfo, value: Any) -> list[str]:
-    text = textwrap.wrap(info.description or "", 77)
     shown = tomli_w.dumps({key: value}).rstrip() if value is not None else f"# {key} ="
     if isinstance(value, tuple):
         shown = f"{key} = [{', '.join(map(repr, value))}]"
-    return [f"# {line}" for line in text] + [shown, ""]
+    return [*_wrapped(info.description or ""), shown, ""]
+
+
+def _wrapped(text: str) -> list[str]:
+    return [f"# {line}" for line in textwrap.wrap(text, 77)]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -154,15 +157,16 @@ def _parsed(override: str) -> tuple[str, Any]:
     if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
         raise ConfigError(f"--set {override!r} is not of the form path.to.key=value")
     try:
-        value = tomllib.loads(f"value = {text}")
-        if set(value) == {"value"} and isinstance(
-            value["value"], str | int | float | bool | list | dict
-        ):
-            return key, value["value"]
+        parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError as error:
         if not text or not _BARE.fullmatch(text):
             raise ConfigError(f"--set {key}: {text!r} is no TOML value: {error}") from error
-    return key, text
+        return key, text
+    if set(parsed) != {"value"}:
+        raise ConfigError(f"--set {key}: {text!r} is more than one TOML value")
+    value = parsed["value"]
+    # A date is nobody's setting, but may well be a directory's name.
+    return key, value if isinstance(value, str | int | float | bool | list | dict) else text
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:
@@ -257,15 +261,15 @@ def section_of(field: FieldInfo) -> type[BaseModel] | None:
     return None
 
 
-def _unknown(keys: Sequence[str]) -> str:
-    name = ".".join(keys)
+def _unknown(path: Sequence[str]) -> str:
+    name = ".".join(path)
     known = list(keys())
     near = difflib.get_close_matches(name, known, n=1) or [
-        other for other in known if other.split(".")[-1] == keys[-1]
+        other for other in known if other.split(".")[-1] == path[-1]
     ]
     if near:
         return f"{name}; did you mean {near[0]}?"
-    here = [k for k in known if k.rpartition(".")[0] == ".".join(keys[:-1])]
+    here = [key for key in known if key.rpartition(".")[0] == ".".join(path[:-1])]
     return f"{name}; allowed are {', '.join(here)}"
 
 

@@ -1,0 +1,135 @@
+"""Run directories: whole files or none, no work overwritten, metrics that survive."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedsieve.experiments.config import Config
+from fedsieve.experiments.run_directory import (
+    SCHEMA,
+    Metrics,
+    RunDirectory,
+    Summary,
+    atomically,
+    write_text,
+)
+from fedsieve.experiments.toml import ConfigError
+
+SUMMARY_KEYS = """
+algorithm dataset model seed n_clients n_byzantine attack rule projection dimension
+message_dimension rounds test_accuracy test_loss epsilon delta privacy_unit neighbouring_relation
+accountant noise_multiplier noise_source uplink_bits_per_client_round downlink_bits_per_client_round
+seconds_total seconds_by_phase peak_memory_bytes
+"""
+
+
+def test_summary_has_exactly_the_public_keys(tmp_path: Path, invented: Callable[..., Path]) -> None:
+    path = invented(tmp_path / "run", private=False)
+    summary = json.loads((path / "summary.json").read_text())
+    assert list(summary) == SUMMARY_KEYS.split()
+    assert summary["epsilon"] is None
+    assert summary["noise_source"] is None
+
+
+def test_a_summary_is_valid_json_whatever_was_measured(a_summary: Callable[..., Summary]) -> None:
+    diverged = a_summary(top=math.nan).as_dict()
+    assert diverged["test_accuracy"] is None
+    json.dumps(diverged, allow_nan=False)
+
+
+def test_what_is_written_is_read_again(tmp_path: Path, invented: Callable[..., Path]) -> None:
+    run = RunDirectory.open(invented(tmp_path / "run", rounds=7))
+    assert run.finished
+    assert run.config().rounds == 7
+    assert run.manifest()["versions"]["python"].startswith("3.")
+    assert {"torch", "numpy", "fedsieve"} <= set(run.manifest()["versions"])
+    assert run.manifest()["data"]["checksums"] == {"train-images": "5b" * 32}
+    assert np.array(run.partition()["counts"]).shape == (20, 10)
+    assert run.metrics().schema.equals(SCHEMA)
+    assert run.metrics().column("round").to_pylist() == list(range(7))
+    assert run.metrics().column("accuracy").to_pylist()[0] is None
+    weights = run.metrics().column("weights").to_pylist()[2]
+    assert math.isnan(weights[2])
+    assert sum(w for w in weights if not math.isnan(w)) < 1
+
+
+def test_metrics_can_forget_what_a_crash_left_over() -> None:
+    metrics = Metrics()
+    for t in range(5):
+        metrics.append({"round": t, "loss": np.float32(t), "bits_up": np.int64(8)})
+    again = Metrics(metrics.table())
+    again.truncate(3)
+    assert again.table().column("round").to_pylist() == [0, 1, 2]
+    again.append({"round": 3})
+    assert len(again) == 4
+
+
+def test_metrics_refuse_unknown_columns_and_repeated_rounds() -> None:
+    metrics = Metrics()
+    metrics.append({"round": 1})
+    with pytest.raises(ValueError, match="no column"):
+        metrics.append({"round": 2, "acuracy": 1.0})
+    with pytest.raises(ValueError, match="round=1 does not follow 1"):
+        metrics.append({"round": 1})
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "summary.json"
+    write_text(file, "old")
+
+    def crash(path: Path) -> None:
+        path.write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        atomically(file, crash)
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_files_are_readable_as_the_user_wants(tmp_path: Path) -> None:
+    file = tmp_path / "new"
+    write_text(file, "")
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert file.stat().st_mode == plain.stat().st_mode
+
+
+def test_no_run_is_overwritten(tmp_path: Path, invented: Callable[..., Path]) -> None:
+    finished = invented(tmp_path / "finished", rounds=2)
+    with pytest.raises(ConfigError, match="finished run; choose another --out"):
+        RunDirectory.create(finished, Config())
+    halted = invented(tmp_path / "halted", rounds=2, finished=False)
+    (halted / "checkpoints" / "round-1").mkdir()
+    with pytest.raises(ConfigError, match=r"fedsieve resume .*halted"):
+        RunDirectory.create(halted, Config())
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(ConfigError, match="no directory"):
+        RunDirectory.create(file, Config())
+
+
+def test_a_run_that_never_started_gives_way(tmp_path: Path, invented: Callable[..., Path]) -> None:
+    path = invented(tmp_path / "run", rounds=2, finished=False)
+    run = RunDirectory.create(path, Config())
+    assert run.metrics().num_rows == 0
+    assert run.config() == Config()
+    assert not run.finished
+
+
+def test_what_is_no_run(tmp_path: Path, invented: Callable[..., Path]) -> None:
+    with pytest.raises(ConfigError, match="holds no run"):
+        RunDirectory.open(tmp_path)
+    run = RunDirectory.open(invented(tmp_path / "run", rounds=2))
+    (run.path / "summary.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"summary\.json is no JSON"):
+        run.summary()
+    (run.path / "metrics.parquet").write_bytes(b"no parquet")
+    with pytest.raises(ConfigError, match=r"metrics\.parquet cannot be read"):
+        run.metrics()
