@@ -32,8 +32,8 @@ def gram(rows: Rows) -> FloatArray:
     width = max(BLOCK // n, 1)
     G = np.zeros((n, n))
     for start in range(0, k, width):
-        block = X[:, start : start + width].double()
-        block = block - block[rows.reference]
+        block = X[:, start : start + width].to(torch.float64, copy=True)
+        block -= block[rows.reference].clone()
         if rows.scale != 1:
             block /= rows.scale
         # numpy sees A @ A.T and computes one triangle only; a device keeps its data to itself

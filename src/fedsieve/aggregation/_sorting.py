@@ -91,8 +91,8 @@ def separating_network(n: int, f: int) -> tuple[tuple[int, int], ...]:
 def _exchanged(block: Tensor, steps: tuple[tuple[int, int], ...]) -> tuple[Tensor, list[int]]:
     """The block after all steps, and where each wire's row has come to lie."""
     n = len(block)
-    values = block.new_zeros(n + 1, block.shape[1])
-    values[:n] = block
+    values = block.new_empty(n + 1, block.shape[1])
+    values[:n], values[n] = block, 0  # finite, because a weight of 0 will multiply it
     at, spare = list(range(n)), n
     # numpy's calls cost a third of torch's, and a network makes hundreds
     xp: Any = np if values.device.type == "cpu" else torch
@@ -103,6 +103,13 @@ def _exchanged(block: Tensor, steps: tuple[tuple[int, int], ...]) -> tuple[Tenso
         xp.maximum(low, high, out=high)
         at[i], spare = spare, at[i]
     return values, at
+
+
+def ranked(block: Tensor) -> Tensor:
+    """Row numbers that sort every column, (n, w) int64; equal values in any order."""
+    if block.device.type == "cpu":  # numpy's sort is vectorised, torch's is not
+        return torch.from_numpy(np.argsort(block.numpy(), axis=0))
+    return block.argsort(dim=0)
 
 
 def _sorted(block: Tensor) -> Tensor:

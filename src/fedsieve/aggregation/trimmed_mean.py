@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from fedsieve.aggregation._door import FloatArray, Rows
-from fedsieve.aggregation._sorting import separate
+from fedsieve.aggregation._sorting import ranked, separate
 from fedsieve.aggregation.rule import Rule, largest_share, minority
 from fedsieve.registry import register
 
@@ -78,7 +78,9 @@ def _by_mass(X: Tensor, share: FloatArray, f: int) -> tuple[Tensor, FloatArray]:
     mass = torch.from_numpy(share).to(X.device)
     mean, shares = X.new_empty(k), np.zeros(n)
     for start in range(0, k, width := max(BLOCK // n, 1)):
-        values, order = X[:, start : start + width].sort(dim=0, stable=True)
+        block = X[:, start : start + width]
+        order = ranked(block)
+        values = block.gather(0, order)
         reached = mass[order].cumsum(dim=0).clamp(trim, 1 - trim)
         before = torch.cat([torch.full_like(reached[:1], trim), reached[:-1]])
         kept = (reached - before) / (1 - 2 * trim)
