@@ -43,6 +43,26 @@ def test_different_events_of_one_client_are_composed():
     assert spent.epsilon > epsilon(2.0, 0.5, 3, DELTA).epsilon
 
 
+def test_the_rounded_guarantee_is_an_upper_bound_that_is_seldom_computed():
+    ledger = _ledger()
+    shown = set()
+    for t in range(150):
+        ledger.charge(t, {0: (0.5, 20.0, 1)})
+        spent = ledger.guarantee(rounded=True)
+        shown.add(spent.epsilon)
+        assert 0 <= spent.steps - (t + 1) <= (t + 1) / 8
+    assert len(shown) <= 45
+    assert spent.epsilon >= ledger.guarantee().epsilon
+    assert spent.epsilon == epsilon(20.0, 0.5, 160, DELTA).epsilon
+
+
+def test_the_rounded_guarantee_stays_within_the_limit():
+    limit = epsilon(1.0, 0.1, 17, DELTA).epsilon
+    ledger = _ledger(limit=limit)
+    ledger.charge(0, {0: (0.1, 1.0, 17)})
+    assert ledger.guarantee(rounded=True).epsilon == limit == ledger.guarantee().epsilon
+
+
 @pytest.mark.parametrize(("repeatable", "steps"), [(True, 1), (False, 2)])
 def test_a_repeated_round_counts_once_only_if_its_noise_repeats(repeatable, steps):
     ledger = _ledger(repeatable=repeatable)

@@ -171,6 +171,7 @@ def epsilon_curve(
     return [values[bisect.bisect_left(computed, t)] for t in steps]
 
 
+@lru_cache(maxsize=1024)
 def _epsilon(
     events: tuple[Event, ...], delta: float, relation: Relation, fineness: float
 ) -> tuple[float, str]:
@@ -202,7 +203,8 @@ def _least_feasible(
         at_low = excess(low)
     while high - low > tolerance:
         # the secant, aimed a little past the root so that both ends close in
-        guess = low + (high - low) * at_low / (at_low - at_high) + 0.4 * tolerance
+        share = at_low / (at_low - at_high) if math.isfinite(at_low) else 0.5
+        guess = low + (high - low) * share + 0.4 * tolerance
         guess = min(max(guess, low + 0.4 * tolerance), high - 0.4 * tolerance)
         if (value := excess(guess)) > 0:
             low, at_low = guess, value

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,18 +131,27 @@ class Ledger:
         """Steps that each client has released."""
         return {client: sum(e.steps for e in self._events(client)) for client in self._charges}
 
-    def guarantee(self) -> Guarantee:
+    def guarantee(self, *, rounded: bool = False) -> Guarantee:
         """The guarantee that holds for every client: that of the one who spent most.
 
         Clients who did no more than another one in any respect are not computed.
+
+        Args:
+            rounded: Count step totals up to the next of eight in an octave (but not beyond the
+                limit): an upper bound for display, computed some 50 times in a run, not each round.
         """
         if self._torn and not self._charges:
             return Guarantee(
                 math.inf, self.delta, self.unit, self.relation, "none: torn journal", ()
             )
         histories = {self._events(client) for client in self._charges} or {()}
+        if rounded:
+            histories = {tuple(_rounded(e) for e in history) for history in histories}
         found = [compose(h, self.delta, self.relation, self.unit) for h in _frontier(histories)]
-        return max(found, key=lambda g: g.epsilon)
+        worst = max(found, key=lambda g: g.epsilon)
+        if rounded and self.limit is not None and not self._torn:
+            return replace(worst, epsilon=min(worst.epsilon, self.limit))
+        return worst
 
     def state(self) -> dict[str, Any]:
         """Everything, as plain JSON values, for a checkpoint."""
@@ -270,6 +280,11 @@ def _dominates(other: History, history: History) -> bool:
         and a.sampling_rate >= b.sampling_rate
         and a.steps >= b.steps
     )
+
+
+def _rounded(event: Event) -> Event:
+    step = 1 << max(event.steps.bit_length() - 4, 0)
+    return replace(event, steps=-(-event.steps // step) * step)
 
 
 def _cost(event: Event) -> float:
