@@ -210,6 +210,4 @@ def _least_feasible(
             low, at_low = guess, value
         else:
             high, at_high = guess, value
-            if at_high == at_low:
-                break
     return high
