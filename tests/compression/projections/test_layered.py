@@ -139,3 +139,13 @@ def test_vectors_of_another_size_are_refused():
         subspace.project(torch.zeros(2, 39))
     with pytest.raises(ValueError, match=f"do not end in k={subspace.k}"):
         subspace.lift(torch.zeros(subspace.k + 1))
+
+
+def test_a_subspace_moves_with_its_maps():
+    subspace = draw(0, ("basis", "keep", "entries"))
+    moved = subspace.to("meta")
+    assert [moved.maps[0].basis.device.type, moved.maps[2].index.device.type] == ["meta", "meta"]
+    assert moved.k == subspace.k
+    back = subspace.to("cpu")
+    x = gaussian(3, 2, LAYOUT.d)
+    torch.testing.assert_close(back.project(x), subspace.project(x))

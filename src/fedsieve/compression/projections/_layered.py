@@ -6,7 +6,7 @@ Keep the slot itself, InputBasis the matrix G Q row by row, Entries the chosen n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -109,6 +109,10 @@ class LayeredSubspace:
         parts = _split(y, self._widths)
         return torch.cat([_lift(m, s, part) for m, s, part in self._zip(parts)], dim=-1)
 
+    def to(self, device: torch.device | str) -> LayeredSubspace:
+        """The same subspace with its bases and positions on a device."""
+        return replace(self, maps=tuple(_to(m, torch.device(device)) for m in self.maps))
+
     @cached_property
     def _widths(self) -> list[int]:
         return [m.width(s) for s, m in zip(self.layout.slots, self.maps, strict=True)]
@@ -148,6 +152,16 @@ def carry(layout: Layout, old: Subspace, new: Subspace, y: Tensor) -> Tensor:
         for before, after, slot, part in zip(old.maps, new.maps, layout.slots, parts, strict=True)
     ]
     return torch.cat(moved, dim=-1)
+
+
+def _to(layer_map: LayerMap, device: torch.device) -> LayerMap:
+    match layer_map:
+        case InputBasis(basis):
+            return InputBasis(basis.to(device))
+        case Entries(index):
+            return Entries(index.to(device))
+        case _:
+            return layer_map
 
 
 def _split(x: Tensor, sizes: list[int]) -> tuple[Tensor, ...]:

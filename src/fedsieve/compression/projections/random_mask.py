@@ -39,13 +39,15 @@ class RandomMask:
     Args:
         k: Numbers in a message, in 1..d; ``None``: a tenth of d.
         refresh: Rounds until the mask is drawn anew; 0: never, so only k parameters ever move.
+            Momentum in R^k keeps only the overlap of two masks, so a mask should live about as
+            long as the momentum's memory: 10 rounds for 0.9.
 
     Raises:
         ValueError: k or refresh out of range.
     """
 
     k: int | None = None
-    refresh: int = 1
+    refresh: int = 10
 
     def __post_init__(self) -> None:
         check_settings(self.k, self.refresh)
