@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fedsieve.algorithms.form import Algorithm, Broadcast, Cohort, Tensors
+from fedsieve.algorithms.form import Algorithm, Broadcast, Cohort, Releases, Tensors
 from fedsieve.algorithms.parts import Parts
 
 
@@ -47,6 +47,6 @@ class Central(Algorithm):
         """theta_t."""
         return shared["theta"]
 
-    def releases(self, cohort: Cohort) -> dict[int, tuple[float, float, int]]:
-        """As many noisy gradients a round as the clients take steps."""
-        return self.parts.gradient.releases(cohort)
+    def releases(self, cohort: Cohort) -> Releases:
+        """One noisy gradient a round, or one per local step."""
+        return self.parts.gradient.releases(cohort, local=self.one_by_one)

@@ -24,6 +24,9 @@ Tensors = dict[str, Tensor]
 Info = dict[str, float]
 """Diagnostics of one stage, averaged over the clients that report them."""
 
+Releases = dict[int | str, tuple[float, float, int]]
+"""Client -> (sampling rate, noise multiplier, steps): what its messages of a round release."""
+
 Aggregate = Callable[[Tensor], Tensor]
 """The robust rule of the run as the exchange calls it: (m, k) -> (k,)."""
 
@@ -126,7 +129,7 @@ class Algorithm(ABC):
         """The parameters to evaluate: (d,), or (n, d) where every client has its own."""
 
     @abstractmethod
-    def releases(self, cohort: Cohort) -> dict[int, tuple[float, float, int]]:
+    def releases(self, cohort: Cohort) -> Releases:
         """Per client the noisy releases of one round: (sampling rate, noise multiplier, steps).
 
         Empty without a privacy mechanism.

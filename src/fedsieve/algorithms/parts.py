@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from fedsieve.algorithms.form import Broadcast, Cohort, Info, Tensors
+from fedsieve.algorithms.form import Broadcast, Cohort, Info, Releases, Tensors
 from fedsieve.learning import sampling
 from fedsieve.learning.data import Batch
 from fedsieve.learning.gradients import PerSampleGradients
@@ -93,13 +93,20 @@ class StochasticGradient:
         estimate, info = self(theta, batch, broadcast.subspace, cohort, round_)
         return estimate, info | {"seconds_sample": sampling_time}
 
-    def releases(self, cohort: Cohort) -> dict[int, tuple[float, float, int]]:
-        """Per client (sampling rate, noise multiplier, steps) of one round."""
+    def releases(self, cohort: Cohort, *, local: bool) -> Releases:
+        """Per client (sampling rate, noise multiplier, steps) of one round.
+
+        Args:
+            cohort: The clients.
+            local: Whether each takes its local steps, or one gradient at the shared parameters.
+        """
         if self.mechanism is None:
             return {}
         sigma, b = self.mechanism.noise_multiplier, self.mechanism.batch
-        steps = zip(cohort.ids, cohort.steps, strict=True)
-        return {client: (b / cohort.shards.size(client), sigma, s) for client, s in steps}
+        return {
+            client: (b / cohort.shards.size(client), sigma, steps if local else 1)
+            for client, steps in zip(cohort.ids, cohort.steps, strict=True)
+        }
 
 
 @dataclass(frozen=True)

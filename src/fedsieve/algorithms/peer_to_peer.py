@@ -18,7 +18,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fedsieve.algorithms.form import Aggregate, Algorithm, Broadcast, Cohort, Sent, Tensors
+from fedsieve.algorithms.form import (
+    Aggregate,
+    Algorithm,
+    Broadcast,
+    Cohort,
+    Releases,
+    Sent,
+    Tensors,
+)
 from fedsieve.algorithms.local import local_steps
 from fedsieve.algorithms.parts import Parts
 from fedsieve.compression.projections import is_identity
@@ -109,6 +117,6 @@ class PeerToPeer(Algorithm):
         """theta_i of every node, (n, d)."""
         return shared["models"]
 
-    def releases(self, cohort: Cohort) -> dict[int, tuple[float, float, int]]:
+    def releases(self, cohort: Cohort) -> Releases:
         """K noisy gradients a round."""
-        return self.parts.gradient.releases(cohort)
+        return self.parts.gradient.releases(cohort, local=True)

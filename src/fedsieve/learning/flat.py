@@ -60,7 +60,6 @@ class FlatModel:
         self.parameters = [parameter for _, parameter in self.module.named_parameters()]
         for parameter in self.parameters:
             parameter.requires_grad_(False)
-        self._bound: tuple[int, torch.dtype] | None = None
         self.bind(self.read())
 
     @property
@@ -83,11 +82,11 @@ class FlatModel:
                 f"theta has shape {tuple(theta.shape)} (contiguous: {theta.is_contiguous()}); "
                 f"a contiguous vector of shape ({self.d},) is needed"
             )
-        key = (theta.data_ptr(), theta.dtype)
-        if self._bound != key:
+        first = self.parameters[0]
+        # Pointers are compared as they are now: pickling moves a tensor into shared memory.
+        if first.data_ptr() != theta.data_ptr() or first.dtype != theta.dtype:
             for parameter, view in zip(self.parameters, self.views(theta), strict=True):
                 parameter.data = view
-            self._bound = key
             self._held = theta  # the memory that the views point to must stay alive
         return self.module
 
@@ -101,14 +100,13 @@ class FlatModel:
         return {s.name: v for s, v in zip(self.layout.slots, self.views(theta), strict=True)}
 
     def __getstate__(self) -> dict[str, object]:
-        # The module may point into a large stack of vectors; only its own numbers travel.
-        self.bind(self.read())
-        return {"module": self.module, "layout": self.layout}
+        # Pickle writes the memory behind each view in full, so every parameter travels on its own.
+        own = {id(p): nn.Parameter(p.detach().clone(), False) for p in self.parameters}
+        return {"module": copy.deepcopy(self.module, own), "layout": self.layout}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self.parameters = [parameter for _, parameter in self.module.named_parameters()]
-        self._bound = None
         self.bind(self.read())
 
 

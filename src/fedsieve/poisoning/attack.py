@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Flag, auto
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -107,7 +108,13 @@ class DataAttack(Attack):
 
 
 class MessageAttack(Attack):
-    """Malicious clients send crafted messages."""
+    """Malicious clients send crafted messages.
+
+    ``uses_own`` says whether the attack starts from what its clients would honestly send; only then
+    does a simulation compute that.
+    """
+
+    uses_own: ClassVar[bool] = False
 
     @abstractmethod
     def craft(self, scene: Scene) -> Tensor:

@@ -10,6 +10,7 @@ would send if it were honest, it sends
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -32,6 +33,8 @@ class SignFlip(MessageAttack):
     """
 
     strength: float | None = None
+
+    uses_own: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_strength(self.strength, least=0)

@@ -8,23 +8,19 @@ a simulation restored from a checkpoint goes on as if it had never stopped.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from fedsieve.aggregation import GramRule, TooManyFaultyClients
+from fedsieve.aggregation import TooManyFaultyClients
 from fedsieve.algorithms.form import Broadcast, Cohort, Sent, Tensors
-from fedsieve.compression.codecs import WireError
-from fedsieve.poisoning import MessageAttack, Scene
 from fedsieve.simulation.checkpoint import Checkpoint
+from fedsieve.simulation.clock import Clock
+from fedsieve.simulation.delivery import Delivered, computes, deliver
 from fedsieve.simulation.executors import Executor, OneByOne, WholeCohort
 from fedsieve.simulation.job import Job
 from fedsieve.simulation.participation import Attendance
@@ -32,8 +28,6 @@ from fedsieve.simulation.workers import Workers
 
 Row = dict[str, Any]
 """What is recorded of one round: the columns of metrics.parquet."""
-
-CODEC = 3  # label of the codecs' dither in the public stream
 
 
 class Simulation:
@@ -75,7 +69,7 @@ class Simulation:
 
     def step(self) -> Row:
         """Run one round and say what happened in it."""
-        job, clock = self.job, _Clock(self.job.device)
+        job, clock = self.job, Clock(self.job.device)
         attendance = job.participation.draw(job.streams, self.round, job.steps)
         broadcast = job.algorithm.broadcast(self.shared, self.round)
         present = len(attendance.ids)
@@ -86,16 +80,10 @@ class Simulation:
             sent = self._compute(broadcast, computing)
         row.update(sent.info)
         clock.move("client", "sample", row.pop("seconds_sample", 0.0))
-        with clock("codec"):
-            honest, bits = self._coded(sent.messages)
-        with clock("attack"):
-            crafted = self._craft(honest, len(attendance.ids) - len(computing.ids))
-        with clock("codec"):
-            malicious, more = self._coded(crafted)
-            row["bits_up"] = bits + more
-        stack, senders = _together(honest, malicious, computing.ids, attendance.ids)
+        delivered = deliver(job, self.round, sent.messages, computing.ids, attendance.ids, clock)
+        row["bits_up"] = delivered.bits
         with clock("server"):
-            row.update(self._exchange(broadcast, stack, senders, computing.ids, clock))
+            row.update(self._exchange(broadcast, delivered, clock))
         self.round += 1
         if self.round % job.evaluate_every == 0 or self.round == job.rounds:
             with clock("evaluate"):
@@ -131,18 +119,21 @@ class Simulation:
     def _computing(self, attendance: Attendance) -> Cohort:
         """The part of the cohort that follows the protocol (poisoned data or not)."""
         job = self.job
-        absent = set(job.byzantine) if isinstance(job.attack, MessageAttack) else set()
         kept = [
             (client, steps)
             for client, steps in zip(attendance.ids, attendance.steps, strict=True)
-            if client not in absent
+            if computes(job, client)
         ]
         ids = tuple(client for client, _ in kept)
         return Cohort(ids, ids, job.shards, job.streams, tuple(steps for _, steps in kept))
 
     def _charge(self, cohort: Cohort) -> None:
-        if self.job.ledger is not None:
-            self.job.ledger.charge(self.round, self.job.algorithm.releases(cohort))
+        job = self.job
+        if job.ledger is None:
+            return
+        cheats = set() if job.attack is None else set(job.byzantine)
+        releases = job.algorithm.releases(cohort)
+        job.ledger.charge(self.round, {c: r for c, r in releases.items() if c not in cheats})
 
     def _compute(self, broadcast: Broadcast, cohort: Cohort) -> Sent:
         if not cohort.ids:
@@ -167,50 +158,17 @@ class Simulation:
             processes=job.workers,
         )
 
-    def _coded(self, messages: Tensor) -> tuple[Tensor, int]:
-        """The messages after their way over the wire, and the bits that they took."""
-        job, decoded, bits = self.job, torch.empty_like(messages), 0
-        for i, message in enumerate(messages):
-            wire = job.codec.encode(message, job.streams.public(CODEC, self.round, i))
-            bits += 8 * len(wire)
-            try:
-                decoded[i] = job.codec.decode(wire).to(decoded.device)
-            except WireError:
-                decoded[i] = math.nan  # an unreadable message is a faulty client's
-        return decoded, bits
-
-    def _craft(self, honest: Tensor, malicious: int) -> Tensor:
-        """The rows that the malicious clients send, knowing the honest ones."""
-        attack = self.job.attack
-        if not malicious or not isinstance(attack, MessageAttack) or not len(honest):
-            return honest[:0]
-        rule = self.job.rule
-        return attack.craft(
-            Scene(
-                honest=honest,
-                f=malicious,
-                aggregate=rule,
-                rng=self.job.streams.attacker(self.round),
-                weigh=rule.weights if isinstance(rule, GramRule) else None,
-                refusals=(TooManyFaultyClients, ValueError),
-            )
-        )
-
-    def _exchange(
-        self,
-        broadcast: Broadcast,
-        stack: Tensor,
-        senders: tuple[int, ...],
-        honest: tuple[int, ...],
-        clock: _Clock,
-    ) -> Row:
-        job = self.job
-        recorder = _Recorder(job, senders, honest, clock)
+    def _exchange(self, broadcast: Broadcast, delivered: Delivered, clock: Clock) -> Row:
+        job, senders = self.job, delivered.senders
+        honest = [c for c in senders if c not in job.byzantine or job.attack is None]
         row: Row = {"senders": len(senders), "skipped": False}
         if not honest or job.rule.f > job.rule.breakdown(len(senders)):
             return row | {"skipped": True}  # fail closed: too few messages to outvote f
+        recorder = _Recorder(job, senders, honest, clock)
         try:
-            self.shared = job.algorithm.exchange(self.shared, broadcast, stack, senders, recorder)
+            self.shared = job.algorithm.exchange(
+                self.shared, broadcast, delivered.stack, senders, recorder
+            )
         except TooManyFaultyClients:
             return row | {"skipped": True}
         return row | recorder.row
@@ -225,45 +183,6 @@ class Simulation:
         return sum(accuracies) / len(honest), sum(losses) / len(honest)
 
 
-def _together(
-    honest: Tensor, malicious: Tensor, computing: tuple[int, ...], present: tuple[int, ...]
-) -> tuple[Tensor, tuple[int, ...]]:
-    """The stack as the server sees it, by client id, and who sent its rows."""
-    if not len(malicious):
-        return honest, computing
-    senders = computing + tuple(client for client in present if client not in computing)
-    order = sorted(range(len(senders)), key=senders.__getitem__)
-    return torch.cat([honest, malicious])[order], present
-
-
-@dataclass
-class _Clock:
-    """Seconds by phase; an inner phase's time is taken off the outer one's."""
-
-    device: torch.device
-    spent: Counter[str] = field(default_factory=Counter)
-    _inner: float = 0.0
-
-    @contextlib.contextmanager
-    def __call__(self, phase: str) -> Iterator[None]:
-        outer, self._inner = self._inner, 0.0
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
-            passed = time.perf_counter() - start
-            self.move("", phase, passed - self._inner)
-            self._inner = outer + passed
-
-    def move(self, source: str, target: str, seconds: float) -> None:
-        """Book seconds on a phase, off another one if it is named."""
-        self.spent[target] += seconds  # type: ignore[assignment]  # Counter is typed for ints
-        if source:
-            self.spent[source] -= seconds  # type: ignore[assignment]
-
-
 class _Recorder:
     """The rule as the exchange calls it, noting what it did to the whole stack."""
 
@@ -271,8 +190,8 @@ class _Recorder:
         self,
         job: Job,
         senders: tuple[int, ...],
-        honest: tuple[int, ...],
-        clock: _Clock,
+        honest: list[int],
+        clock: Clock,
     ) -> None:
         self._job, self._clock, self._senders = job, clock, senders
         self._honest = torch.tensor([c in honest for c in senders], dtype=torch.bool)

@@ -43,7 +43,7 @@ class Participation:
 
     def draw(self, streams: Streams, round_: int, steps: int) -> Attendance:
         """Who delivers in this round; the same answer whenever it is asked."""
-        drawn = range(self.clients)
+        drawn = list(range(self.clients))
         if self.size < self.clients:
             chosen = streams.public(COHORT, round_).choice(self.clients, self.size, replace=False)
             drawn = sorted(int(c) for c in chosen)

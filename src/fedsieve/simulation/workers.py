@@ -12,9 +12,10 @@ decides) and end by themselves when the parent's end of the pipe closes, however
 from __future__ import annotations
 
 import contextlib
+import pickle
 import signal
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -34,11 +35,10 @@ class WorkerError(RuntimeError):
 
 @dataclass(frozen=True)
 class _Setting:
-    """What a worker is given once."""
+    """What a worker is given once: shared tensors by handle, everything else by value."""
 
-    algorithm: Algorithm
-    shards: Shards
-    streams: Streams
+    recipe: bytes
+    records: Tensors
     memory: Tensors
     broadcast: Tensors
     messages: Tensor
@@ -63,7 +63,7 @@ class Workers:
 
     Args:
         algorithm: The algorithm; it is sent to every worker once.
-        shards: The clients' data; moved to shared memory.
+        shards: The clients' data; the training records go to shared memory.
         streams: The random streams.
         memory: The clients' memory; moved to shared memory, and updated there.
         broadcast: The first round's broadcast: the shapes of the shared tensors.
@@ -83,16 +83,22 @@ class Workers:
         processes: int,
     ) -> None:
         context = mp.get_context("spawn")
-        for tensor in (shards.dataset.x, shards.dataset.y, shards.labels, *memory.values()):
-            if tensor is not None:
-                tensor.share_memory_()
+        labels = shards.dataset.y if shards.labels is None else shards.labels
+        records = {"x": _own(shards.dataset.x), "y": _own(labels)}
+        for tensor in (*records.values(), *memory.values()):
+            tensor.share_memory_()
         self._shared = {k: v.clone().share_memory_() for k, v in broadcast.tensors.items()}
         self._messages = torch.zeros(cohort, algorithm.width).share_memory_()
         self._counter = context.Value("q", 0)
         self._sent_subspace: Subspace | None = None
         self._processes, self._pipes = [], []
         setting = _Setting(
-            algorithm, shards, streams, memory, self._shared, self._messages, self._counter
+            pickle.dumps((algorithm, _without_records(shards), streams)),
+            records,
+            memory,
+            self._shared,
+            self._messages,
+            self._counter,
         )
         for number in range(processes):
             ours, theirs = context.Pipe()
@@ -158,26 +164,45 @@ class Workers:
         self._processes, self._pipes = [], []
 
 
+def _own(tensor: Tensor) -> Tensor:
+    """The tensor with a storage of its own: two handles of one storage cannot be passed on."""
+    whole = tensor.untyped_storage().nbytes() == tensor.nbytes
+    return tensor if whole else tensor.clone()
+
+
+def _without_records(shards: Shards) -> Shards:
+    """The shards with a single record, for the way to a worker, which never tests."""
+    data = shards.dataset
+    one = {name: getattr(data, name)[:1].clone() for name in ("x", "y", "x_test", "y_test")}
+    return Shards(replace(data, owners=None, **one), shards.parts)
+
+
 def _work(pipe: Any, setting: _Setting) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    algorithm, shards, streams = pickle.loads(setting.recipe)  # noqa: S301 - from our own parent
+    shards = replace(shards, dataset=replace(shards.dataset, **setting.records))
     subspace: Subspace | None = None
-    with contextlib.suppress(EOFError, OSError, BrokenPipeError):
+    with contextlib.suppress(EOFError, OSError):
         while (task := pipe.recv()) is not None:
             subspace = task.subspace or subspace
             assert subspace is not None
+            broadcast = Broadcast(
+                task.round, setting.broadcast, subspace, task.previous, task.numbers
+            )
+            cohort = Cohort(task.ids, task.rows, shards, streams, task.steps)
             try:
-                pipe.send(_compute(setting, task, subspace))
+                pipe.send(_compute(algorithm, broadcast, cohort, setting))
             except Exception:  # noqa: BLE001 - whatever a user's model raises is reported whole
                 pipe.send(traceback.format_exc())
 
 
-def _compute(setting: _Setting, task: _Task, subspace: Subspace) -> dict[int, Info]:
-    broadcast = Broadcast(task.round, setting.broadcast, subspace, task.previous, task.numbers)
-    cohort = Cohort(task.ids, task.rows, setting.shards, setting.streams, task.steps)
+def _compute(
+    algorithm: Algorithm, broadcast: Broadcast, cohort: Cohort, setting: _Setting
+) -> dict[int, Info]:
     infos = {}
-    while (position := _next(setting.counter)) < len(task.ids):
-        sent = setting.algorithm.client(broadcast, setting.memory, cohort.one(position))
+    while (position := _next(setting.counter)) < len(cohort.ids):
+        sent = algorithm.client(broadcast, setting.memory, cohort.one(position))
         setting.messages[position] = sent.messages[0]
         infos[position] = sent.info
     return infos

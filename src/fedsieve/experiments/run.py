@@ -1,0 +1,221 @@
+"""Run a configuration from its first round to its report, or go on where a run was interrupted.
+
+A run directory is always in one of three states: without a checkpoint (start over), with a
+checkpoint (``resume`` goes on from it), finished (``summary.json`` is there). What is written at a
+checkpoint is written in the order metrics, checkpoint, so metrics never lack a checkpointed round.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import safetensors.torch
+from torch import Tensor
+
+from fedsieve.experiments import toml
+from fedsieve.experiments.build import Built, Objects, build
+from fedsieve.experiments.config import CUSTOM, Config
+from fedsieve.experiments.interrupts import deferred_interrupt
+from fedsieve.experiments.progress import Style, teller
+from fedsieve.experiments.report import report
+from fedsieve.experiments.run_directory import Metrics, RunDirectory, atomically, manifest
+from fedsieve.experiments.summary import summarise
+from fedsieve.learning.partitions import class_histogram
+from fedsieve.privacy import BudgetExceededError, Ledger
+from fedsieve.simulation.checkpoint import newest, save
+from fedsieve.simulation.loop import Simulation
+
+JOURNAL = "ledger.jsonl"
+MODEL = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gives back.
+
+    Args:
+        summary: The figures under the keys of summary.json.
+        directory: The run directory, or ``None`` for a run in memory.
+        metrics: One row a round.
+        theta: Final parameters: (d,), or (n, d) where every client has its own.
+        config: The complete configuration.
+    """
+
+    summary: dict[str, Any]
+    directory: Path | None
+    metrics: pa.Table
+    theta: Tensor
+    config: Config
+
+
+def run(
+    config: Config | dict[str, Any] | str | PathLike[str] | None = None,
+    directory: str | PathLike[str] | None = None,
+    *,
+    progress: Style = "quiet",
+    **objects: Any,
+) -> Result:
+    """Train a federated model.
+
+    Args:
+        config: A configuration, nested settings, the path of a TOML file, or nothing for the demo
+            configuration.
+        directory: Run directory to write; ``None`` keeps everything in memory.
+        progress: ``auto``, ``plain``, ``quiet`` or ``json``.
+        objects: The caller's own ``model`` (an ``nn.Module``), ``data`` (a `Dataset`), ``parts``,
+            ``rule``, ``attack`` or ``projection`` instead of named ones.
+
+    Raises:
+        ConfigError: A setting that cannot be run; nothing has been written.
+
+    Example:
+        >>> import fedsieve
+        >>> result = fedsieve.run({"data": {"name": "digits"}, "rounds": 2,
+        ...                        "model": {"name": "softmax"}, "algorithm": {"name": "fedavg"}})
+        >>> result.summary["rounds"], result.summary["epsilon"]
+        (2, None)
+    """
+    settled = _config(config)
+    with toml.refusing():
+        given = Objects(**objects)
+        where = None if directory is None else RunDirectory.create(Path(directory), settled)
+        journal = None if where is None else where.path / JOURNAL
+        if journal is not None:
+            journal.unlink(missing_ok=True)  # of a run that never reached a checkpoint
+        built = build(settled, given, journal)
+    if where is not None:
+        _describe(where, built)
+    return _finish(built, Simulation(built.job), Metrics(), where, progress, before=0.0)
+
+
+def resume(directory: str | PathLike[str], *, progress: Style = "quiet", **objects: Any) -> Result:
+    """Go on with an interrupted run; a finished one is returned as it is.
+
+    Args:
+        directory: The run directory.
+        progress: ``auto``, ``plain``, ``quiet`` or ``json``.
+        objects: The objects that the run was started with, if it was started with any.
+
+    Raises:
+        ConfigError: There is no run, or it was started with objects that are not given.
+        CheckpointError: All its checkpoints are damaged.
+    """
+    where = RunDirectory.open(Path(directory))
+    config = where.config()
+    if CUSTOM in toml.dump(config) and not objects:
+        raise toml.ConfigError(
+            f"{where.path} was started with the caller's own objects; pass them to fedsieve.resume"
+        )
+    if where.finished:
+        theta = safetensors.torch.load_file(where.path / MODEL)["theta"]
+        return Result(where.summary(), where.path, where.metrics(), theta, config)
+    checkpoint = newest(where.checkpoints)
+    with toml.refusing():
+        built = build(config, Objects(**objects))
+    _same_data(where, built)
+    facts = {} if checkpoint is None else checkpoint.facts
+    ledger = built.job.ledger
+    if ledger is not None:
+        ledger = Ledger.restore(facts.get("ledger") or ledger.state(), where.path / JOURNAL)
+        built = replace(built, job=replace(built.job, ledger=ledger))
+    simulation, metrics = Simulation(built.job), Metrics(where.metrics())
+    if checkpoint is not None:
+        simulation.restore(checkpoint)
+    metrics.truncate(simulation.round)
+    return _finish(built, simulation, metrics, where, progress, facts.get("seconds_total", 0.0))
+
+
+def _finish(
+    built: Built,
+    simulation: Simulation,
+    metrics: Metrics,
+    where: RunDirectory | None,
+    progress: Style,
+    before: float,
+) -> Result:
+    """Run what is left of the rounds, then write summary and report."""
+    start = time.perf_counter()
+    every = built.config.checkpoint.every
+
+    def keep() -> None:
+        if where is not None and every:
+            where.save_metrics(metrics)
+            state = simulation.checkpoint()
+            state.facts["seconds_total"] = before + time.perf_counter() - start
+            save(where.checkpoints, state)
+
+    with teller(progress, built.job.rounds, simulation.round) as told, deferred_interrupt() as wish:
+        told.say(built.dataset.source)
+        with simulation:
+            if simulation.round == 0:
+                keep()  # from here on the run can be resumed, whatever happens to it
+            try:
+                while simulation.round < built.job.rounds:
+                    row = simulation.step()
+                    metrics.append(row)
+                    told.round(row)
+                    if wish.stop or (every and simulation.round % every == 0):
+                        keep()
+                    if wish.stop:
+                        raise KeyboardInterrupt
+            except BudgetExceededError as spent:
+                told.say(f"stopped after {simulation.round} of {built.job.rounds} rounds: {spent}")
+        keep()
+    seconds = before + time.perf_counter() - start
+    theta = simulation.theta.detach().cpu().contiguous()
+    summary = summarise(built, metrics.table(), seconds)
+    if where is not None:
+        where.save_metrics(metrics)
+        atomically(
+            where.path / MODEL, lambda file: safetensors.torch.save_file({"theta": theta}, file)
+        )
+        where.save_summary(summary)
+        report([where.path])
+    path = None if where is None else where.path
+    return Result(summary.as_dict(), path, metrics.table(), theta, built.config)
+
+
+def _config(given: Config | dict[str, Any] | str | PathLike[str] | None) -> Config:
+    if isinstance(given, Config):
+        return given
+    if isinstance(given, dict):
+        return toml.parse(given)
+    return toml.load(None if given is None else Path(given))
+
+
+def _describe(where: RunDirectory, built: Built) -> None:
+    """Write down what the run is, before its first round."""
+    data, job = built.dataset, built.job
+    where.save_config(built.config)
+    where.save_manifest(
+        manifest(
+            built.config,
+            source=data.source,
+            checksums=data.checksums,
+            licence=data.licence,
+            noise_source=None if job.ledger is None else job.streams.noise_source,
+        )
+    )
+    parts = job.shards.parts
+    if data.classes:
+        counts = class_histogram(data.y.numpy(), parts, data.classes)
+        names = [str(c) for c in range(data.classes)]
+    else:
+        counts, names = np.array([[len(part)] for part in parts]), ["records"]
+    where.save_partition(counts, names, job.byzantine)
+
+
+def _same_data(where: RunDirectory, built: Built) -> None:
+    """Refuse to go on with other records than those that the run was started with."""
+    begun = where.manifest().get("data", {}).get("checksums", {})
+    if begun != built.dataset.checksums:
+        raise toml.ConfigError(
+            f"{where.path} was started with data {begun}, but what is found now is "
+            f"{built.dataset.checksums} ({built.dataset.source})"
+        )

@@ -1,0 +1,84 @@
+"""The figures of a finished run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from fedsieve.experiments.build import Built
+from fedsieve.experiments.config import CUSTOM
+from fedsieve.experiments.run_directory import PHASES, Summary
+
+
+def summarise(built: Built, metrics: pa.Table, seconds: float) -> Summary:
+    """The figures of a run whose rounds are recorded in ``metrics``.
+
+    Args:
+        built: The run.
+        metrics: One row a round.
+        seconds: Wall-clock time of all rounds, evaluations and checkpoints.
+    """
+    config, job = built.config, built.job
+    spent = None if job.ledger is None else job.ledger.guarantee()
+    messages = max(1, sum(_column(metrics, "senders")))
+    attack = config.attack.name if config.federation.byzantine else "none"
+    rule = [*(config.aggregation.pre or ()), config.aggregation.rule or ""]
+    return Summary(
+        algorithm=config.algorithm.name,
+        dataset=_plain(config.data.name),
+        model=_plain(config.model.name),
+        seed=config.seed,
+        n_clients=config.federation.clients,
+        n_byzantine=config.federation.byzantine,
+        attack=_plain(attack),
+        rule=" >> ".join(_plain(name) for name in rule),
+        projection=_plain(config.projection.name or ""),
+        dimension=built.d,
+        message_dimension=built.k,
+        rounds=metrics.num_rows,
+        test_accuracy=_last(metrics, "accuracy"),
+        test_loss=_last(metrics, "loss"),
+        epsilon=None if spent is None else spent.epsilon,
+        delta=None if spent is None else spent.delta,
+        privacy_unit=None if spent is None else spent.unit,
+        neighbouring_relation=None if spent is None else spent.relation,
+        accountant=None if spent is None else spent.accountant,
+        noise_multiplier=None if built.mechanism is None else built.mechanism.noise_multiplier,
+        noise_source=None if spent is None else job.streams.noise_source,
+        uplink_bits_per_client_round=sum(_column(metrics, "bits_up")) / messages,
+        downlink_bits_per_client_round=sum(_column(metrics, "bits_down")) / messages,
+        seconds_total=seconds,
+        seconds_by_phase={p: sum(_column(metrics, f"seconds_{p}")) for p in PHASES},
+        peak_memory_bytes=peak_memory(job.workers),
+    )
+
+
+def peak_memory(workers: int = 0) -> int | None:
+    """Largest resident memory so far in bytes: this process plus, at most, its worker processes.
+
+    Pages that are shared between them are counted more than once. ``None`` where the system does
+    not tell (Windows).
+    """
+    try:
+        import resource
+    except ImportError:  # pragma: no cover - the module is missing on Windows only
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss if workers else 0
+    return unit * (own + workers * worker)
+
+
+def _column(metrics: pa.Table, name: str) -> Sequence[float]:
+    return [value for value in metrics.column(name).to_pylist() if value is not None]
+
+
+def _last(metrics: pa.Table, name: str) -> float | None:
+    values = _column(metrics, name)
+    return values[-1] if values else None
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix(CUSTOM)
