@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fedsieve.learning._plan import Plan
 from fedsieve.learning._work import ROW_BYTES, Forward, Work, chunks
 from fedsieve.learning.flat import FlatModel
+from fedsieve.learning.layers import vmapped
 
 
 @contextmanager
@@ -87,9 +88,7 @@ class AutogradRows:
 
             return self.forward(run, one.unsqueeze(0), target.unsqueeze(0))[0]
 
-        each = torch.func.vmap(
-            torch.func.grad_and_value(loss_of), in_dims=(None, 0, 0), randomness="different"
-        )
+        each = vmapped(torch.func.grad_and_value(loss_of), (None, 0, 0))
         gradients, losses = each(named, x, y)
         return torch.cat([gradients[s.name].reshape(len(x), -1) for s in slots], dim=1), losses
 

@@ -22,16 +22,23 @@ class ClosedForms:
         model: The model.
         forward: Gives the samples' losses.
         memory: Bytes that the activations of one pass may take.
+        numbers: Numbers that go in and out of the layers for one sample; 0 measures them.
 
     Raises:
         NoClosedFormError: The model has none.
     """
 
-    def __init__(self, model: FlatModel, forward: Forward, memory: int) -> None:
+    def __init__(self, model: FlatModel, forward: Forward, memory: int, numbers: int = 0) -> None:
         self.model = model
         self.forward = forward
         self.memory = memory
         self.taps = Taps(model.module, model.layout)
+        self.taps.numbers_per_sample = numbers
+
+    def __reduce__(self) -> tuple[type[ClosedForms], tuple[FlatModel, Forward, int, int]]:
+        # Taps belong to one module: in another process they are set up for its copy.
+        numbers = self.taps.numbers_per_sample
+        return ClosedForms, (self.model, self.forward, self.memory, numbers)
 
     def __enter__(self) -> ClosedForms:
         self.taps.__enter__()

@@ -78,7 +78,7 @@ class PerSampleGradients:
 
     Example:
         >>> from fedsieve.learning.losses import squared_error
-        >>> model = FlatModel(nn.Linear(2, 1, bias=False), (2,))
+        >>> model = FlatModel(torch.nn.Linear(2, 1, bias=False), (2,))
         >>> engine = PerSampleGradients(model, squared_error)
         >>> x, y = torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.tensor([1.0, 0.0])
         >>> engine.clipped_sums(torch.zeros(2), x, y, (2, 0), clip=1.0).sums
@@ -238,7 +238,10 @@ class PerSampleGradients:
             with way if isinstance(way, ClosedForms) else nullcontext():
                 job(way)
         except NoClosedFormError as reason:
-            self._way = self._instead(str(reason))
+            if self.method == "closed-form":
+                raise
+            self._notify(f"{reason}; torch.func instead, which is slower")
+            self._way = AutogradRows(self.model, self._forward)
             job(self._way)
 
     def _settle(self, x: Tensor, y: Tensor) -> None:
@@ -268,22 +271,25 @@ class PerSampleGradients:
         self, x: Tensor, y: Tensor, reference: Tensor, exact: Forward
     ) -> ClosedForms | AutogradRows:
         """The first of closed forms, vmap and loop that reproduces the reference."""
+        reason = ""
         if self.method != "functional":
             try:
                 closed = ClosedForms(self.model, exact, self.memory)
+                reason = self._objection(closed, x, y, reference)
             except NoClosedFormError as error:
                 reason = str(error)
-            else:
-                reason = self._objection(closed, x, y, reference)
-                if not reason:
-                    if generic := closed.taps.without_form:
-                        self._notify(f"no closed form for {', '.join(generic)}; torch.func instead")
-                    return closed
-            self._instead(reason)
+            if not reason:
+                if generic := closed.taps.without_form:
+                    self._notify(f"no closed form for {', '.join(generic)}; torch.func instead")
+                return closed
+            if self.method == "closed-form":
+                raise NoClosedFormError(reason)
         vmapped = AutogradRows(self.model, exact)
-        if reason := self._objection(vmapped, x, y, reference):
-            self._notify(f"{reason}; one backward pass per sample instead, which is slow")
+        if objection := self._objection(vmapped, x, y, reference):
+            self._notify(f"{reason or objection}; one backward pass per sample instead (slow)")
             return AutogradRows(self.model, exact, looped=True)
+        if reason:
+            self._notify(f"{reason}; torch.func instead, which is slower")
         return vmapped
 
     def _objection(
@@ -303,18 +309,13 @@ class PerSampleGradients:
     def _agree(self, rows: Tensor, reference: Tensor) -> bool:
         """Equality up to rounding, parameter tensor by parameter tensor."""
         tolerance = 1e-7 if reference.dtype == torch.float64 else 1e-3
+        error, whole = rows - reference, reference.norm(dim=1) / 100
         for slot in self.model.layout.slots:
-            error = (rows - reference)[:, slot.start : slot.stop].norm(dim=1)
-            scale = reference[:, slot.start : slot.stop].norm(dim=1) + reference.norm(dim=1) / 100
-            if not bool((error <= tolerance * scale).all()):
+            part = slice(slot.start, slot.stop)
+            allowed = tolerance * (reference[:, part].norm(dim=1) + whole)
+            if not bool((error[:, part].norm(dim=1) <= allowed).all()):
                 return False
         return True
-
-    def _instead(self, reason: str) -> AutogradRows:
-        if self.method == "closed-form":
-            raise NoClosedFormError(reason)
-        self._notify(f"{reason}; torch.func instead, which is slower")
-        return AutogradRows(self.model, self._forward)
 
     def _notify(self, text: str) -> None:
         warnings.warn(f"{type(self.model.module).__name__}: {text}", SlowPathWarning, stacklevel=2)
@@ -341,7 +342,7 @@ class PerSampleGradients:
         if min(counts, default=0) < 0 or sum(counts) != len(x) or len(y) != len(x):
             raise ValueError(
                 f"counts={tuple(counts)} with {len(x)} samples and {len(y)} targets: counts must "
-                ">= 0 and sum to the number of samples"
+                "be >= 0 and sum to the number of samples"
             )
         if clip is not None and not 0.0 < clip < float("inf"):
             raise ValueError(f"clip={clip} must be > 0 and finite, or None for no clipping")
@@ -349,4 +350,4 @@ class PerSampleGradients:
             raise ValueError(f"weights has shape {tuple(weights.shape)}, not ({len(x)},)")
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_plan": None}
+        return self.__dict__ | {"_plan": None}  # a plan holds the tensors of a projection

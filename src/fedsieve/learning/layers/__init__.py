@@ -21,6 +21,7 @@ from fedsieve.learning.layers._factors import Projected as Projected
 from fedsieve.learning.layers._factors import Rows as Rows
 from fedsieve.learning.layers._factors import Segments as Segments
 from fedsieve.learning.layers._generic import generic as generic
+from fedsieve.learning.layers._generic import vmapped as vmapped
 from fedsieve.learning.layers._linear import linear
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Segments",
     "form_of",
     "generic",
+    "vmapped",
 ]
 
 Form = Callable[[Any, Tensor, Tensor], dict[str, Factor]]

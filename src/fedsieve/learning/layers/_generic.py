@@ -5,6 +5,10 @@ Far cheaper than ``vmap(grad)`` of the whole model, whose other layers keep thei
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -24,5 +28,20 @@ def generic(layer: nn.Module, a: Tensor, delta: Tensor) -> dict[str, Factor]:
         gradients: dict[str, Tensor] = back(derivative.unsqueeze(0))[0]
         return gradients
 
-    gradients = torch.func.vmap(pull, randomness="different")(a, delta)
+    gradients = vmapped(pull, 0)(a, delta)
     return {name: Rows(g.reshape(len(a), -1)) for name, g in gradients.items()}
+
+
+def vmapped(function: Callable[..., Any], in_dims: Any) -> Callable[..., Any]:
+    """``torch.func.vmap`` without its warnings about operations that it runs one by one.
+
+    Who takes this slow path has been told so already, in words about their model.
+    """
+    each = torch.func.vmap(function, in_dims, randomness="different")
+
+    def run(*arguments: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "There is a performance drop")
+            return each(*arguments)
+
+    return run

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import pickle
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from fedsieve.learning.flat import FlatModel
+
+
+def perceptron(*widths):
+    return nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(widths)))
+
+
+@given(st.lists(st.integers(1, 5), min_size=2, max_size=5), st.integers(0, 99))
+def test_round_trip_is_exact(widths, seed):
+    model = FlatModel(perceptron(*widths), (widths[0],))
+    theta = torch.randn(model.d, generator=torch.Generator().manual_seed(seed))
+    model.bind(theta)
+    assert torch.equal(model.read(), theta)
+    names = [name for name, _ in model.module.named_parameters()]
+    assert names == [slot.name for slot in model.layout.slots]
+    assert model.layout.slots[-1].stop == model.d == sum(p.numel() for p in model.parameters)
+
+
+def test_parameters_are_views_and_follow_the_vector():
+    model = FlatModel(perceptron(2, 3), (2,))
+    theta = torch.zeros(model.d)
+    module = model.bind(theta)
+    theta += 1.0
+    assert torch.equal(module(torch.ones(1, 2)), torch.full((1, 3), 3.0))
+    assert model.named_views(theta)["0.weight"].data_ptr() == theta.data_ptr()
+    model.named_views(theta)["0.bias"].fill_(5.0)
+    assert theta.tolist() == [1.0] * 6 + [5.0] * 3
+
+
+def test_the_callers_module_is_left_alone():
+    net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(inplace=True))
+    before = [p.clone() for p in net.parameters()]
+    model = FlatModel(net, (2,))
+    model.bind(torch.zeros(model.d))
+    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+    assert all(p.requires_grad for p in net.parameters())
+    assert net[1].inplace
+    assert not model.module[1].inplace
+
+
+def test_double_precision_works():
+    model = FlatModel(perceptron(2, 3).double(), (2,))
+    assert model.read().dtype == torch.float64
+    single = FlatModel(perceptron(2, 3), (2,))
+    single.bind(single.read().double())
+    assert single.module(torch.ones(1, 2, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_binding_rows_of_a_stack_one_after_another():
+    model = FlatModel(perceptron(2, 2), (2,))
+    stack = torch.arange(3.0)[:, None].repeat(1, model.d)
+    for i, row in enumerate(stack):
+        assert model.bind(row)(torch.ones(1, 2)).tolist() == [[3.0 * i, 3.0 * i]]
+
+
+def test_what_travels_is_the_parameters_alone():
+    model = FlatModel(perceptron(100, 100, 100, 100), (100,))
+    model.bind(model.read().repeat(30, 1)[7])
+    sent = pickle.dumps(model)
+    assert len(sent) < 1.2 * 4 * model.d
+    copy = pickle.loads(sent)
+    assert torch.equal(copy.read(), model.read())
+    assert copy.layout == model.layout
+    copy.bind(torch.zeros(model.d))
+    assert model.read().any()
+
+
+@pytest.mark.parametrize(
+    "theta",
+    [torch.zeros(8), torch.zeros(3, 3), torch.zeros(18)[::2]],
+    ids=["short", "2d", "strided"],
+)
+def test_vectors_that_do_not_fit_are_refused(theta):
+    with pytest.raises(ValueError, match=r"contiguous vector of shape \(9,\)"):
+        FlatModel(nn.Linear(2, 3), (2,)).bind(theta)
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), "layer '1' is BatchNorm1d"),
+        (nn.InstanceNorm1d(2, track_running_stats=True), r"layer '\(root\)' is InstanceNorm1d"),
+        (nn.ReLU(), "ReLU has no parameters"),
+    ],
+)
+def test_modules_that_cannot_be_trained_are_refused(net, message):
+    with pytest.raises(ValueError, match=message):
+        FlatModel(net, (2,))
+
+
+def test_whole_number_parameters_are_refused():
+    net = nn.Linear(2, 2)
+    net.table = nn.Parameter(torch.zeros(2, dtype=torch.int64), requires_grad=False)
+    with pytest.raises(ValueError, match=r"parameter 'table' has dtype torch\.int64"):
+        FlatModel(net, (2,))

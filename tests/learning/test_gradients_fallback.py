@@ -1,0 +1,207 @@
+"""Modules that the closed forms do not cover: a notice and right numbers, or a refusal."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from fedsieve.learning.flat import FlatModel
+from fedsieve.learning.gradients import PerSampleGradients, SlowPathWarning
+from fedsieve.learning.layers import NoClosedFormError
+from fedsieve.learning.losses import cross_entropy
+
+
+class Positional(nn.Module):
+    """A bias-like parameter, and a scale of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.place = nn.Parameter(0.1 * torch.arange(4.0))
+        self.scale = nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, x):
+        return torch.sin(x + self.place) * self.scale
+
+
+class Functional(nn.Module):
+    """Uses a layer's weight without calling the layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(torch.tanh(functional.linear(x, self.first.weight.t(), self.first.bias)))
+
+
+class Twice(Functional):
+    def forward(self, x):
+        return self.head(torch.tanh(self.first(torch.tanh(self.first(x)))))
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(4, 4)
+        self.b = nn.Linear(4, 4)
+        self.b.weight = self.a.weight
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.b(torch.tanh(self.a(x)))))
+
+
+class InPlace(Functional):
+    def forward(self, x):
+        h = self.first(x)
+        h = h * 1.0
+        h.mul_(2.0)
+        return self.head(functional.relu_(self.first(x)) + h.detach())
+
+
+class Regrouped(Functional):
+    """Its first layer sees the samples' features as rows: not one row per sample."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.first(x.reshape(-1, 2)).reshape(-1, 4)))
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        h = x[:, :, None] * torch.linspace(0.1, 1.0, 4).to(x)
+        return self.head(self.attention(h, h, h, need_weights=False)[0].mean(1))
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.LSTM(1, 3, batch_first=True)
+        self.head = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.head(self.cell(x[:, :, None])[0][:, -1])
+
+
+class Branching(Functional):
+    """Its path depends on a number, which vmap refuses."""
+
+    def forward(self, x):
+        rows = [self.first(r) if float(r.sum()) > 0 else torch.sin(self.first(r)) for r in x]
+        return self.head(torch.stack(rows))
+
+
+def positional():
+    return nn.Sequential(nn.Linear(4, 4), Positional(), nn.Linear(4, 3))
+
+
+def parametrised():
+    return nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 3))
+
+
+def batch(dtype=torch.float64):
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(5, 4, generator=generator, dtype=dtype)
+    return x, torch.randint(3, (5,), generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("make", "notice"),
+    [
+        (positional, r"no closed form for 1 \(Positional\)"),
+        (parametrised, "no closed form for 0"),
+        (Functional, "Functional: "),
+        (Twice, "layer 'first' runs more than once"),
+        (Tied, "tied weights"),
+        (InPlace, "InPlace: "),
+        (Regrouped, "layer 'first' sees 4 rows for 2 samples"),
+        (Attention, "Attention: "),
+        (Recurrent, "layer 'cell' does not map one tensor to one tensor"),
+        (Branching, "one backward pass per sample"),
+    ],
+)
+def test_fallbacks_give_the_right_numbers_with_one_notice(make, notice):
+    torch.manual_seed(0)
+    model = FlatModel(make().double(), (4,))
+    theta = model.read()
+    x, y = batch()
+    engine = PerSampleGradients(model, cross_entropy)
+    with pytest.warns(SlowPathWarning, match=notice) as caught:
+        found = engine.clipped_sums(theta, x, y, (2, 0, 3), clip=0.5)
+    assert all("\n" not in str(w.message) for w in caught)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the notice comes once
+        rows = engine.per_sample(theta, x, y)
+    expected = torch.stack([engine.mean(theta, x[i : i + 1], y[i : i + 1]) for i in range(5)])
+    torch.testing.assert_close(rows, expected, rtol=1e-9, atol=1e-12)
+    norms = expected.norm(dim=1)
+    scaled = expected * (0.5 / norms).clamp(max=1.0)[:, None]
+    sums = torch.stack([scaled[:2].sum(0), scaled[:0].sum(0), scaled[2:].sum(0)])
+    torch.testing.assert_close(found.sums, sums, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("make", [Functional, Twice, Tied])
+def test_the_closed_form_can_be_insisted_on(make):
+    torch.manual_seed(0)
+    model = FlatModel(make().double(), (4,))
+    x, y = batch()
+    engine = PerSampleGradients(model, cross_entropy, method="closed-form")
+    with pytest.raises(NoClosedFormError):
+        engine.clipped_sums(model.read(), x, y, (5,), clip=1.0)
+
+
+class Centred(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(x - x.mean(0))
+
+
+@pytest.mark.parametrize("method", ["auto", "closed-form", "functional"])
+def test_a_model_that_mixes_samples_is_refused(method):
+    torch.manual_seed(0)
+    model = FlatModel(Centred(), (4,))
+    x, y = batch(torch.float32)
+    engine = PerSampleGradients(model, cross_entropy, method=method)
+    with pytest.raises(ValueError, match="Centred mixes the samples of a batch"):
+        engine.clipped_sums(model.read(), x, y, (5,), clip=1.0)
+
+
+def test_the_check_waits_for_two_usable_samples():
+    torch.manual_seed(0)
+    model = FlatModel(Centred(), (4,))
+    x, y = batch(torch.float32)
+    engine = PerSampleGradients(model, cross_entropy)
+    engine.clipped_sums(model.read(), x[:1], y[:1], (1,), clip=1.0)  # alone, it mixes with nobody
+    spoilt = x.clone()
+    spoilt[[0, 2, 3, 4]] = float("nan")
+    engine.clipped_sums(model.read(), spoilt[:2], y[:2], (2,), clip=1.0)
+    with pytest.raises(ValueError, match="mixes the samples"):
+        engine.clipped_sums(model.read(), x, y, (5,), clip=1.0)
+
+
+def test_dropout_is_quiet_while_the_ways_are_compared():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 50), nn.Dropout(0.5), nn.Linear(50, 3))
+    model = FlatModel(net, (4,))
+    x, y = batch(torch.float32)
+    engine = PerSampleGradients(model, cross_entropy, method="closed-form")
+    theta = model.read()
+    first = engine.clipped_sums(theta, x, y, (5,), clip=1.0)
+    assert model.module.training
+    assert not torch.equal(first.sums, engine.clipped_sums(theta, x, y, (5,), clip=1.0).sums)
