@@ -223,6 +223,42 @@ def test_pre_aggregators_are_bounded_too() -> None:
         parse({"federation": many, "aggregation": {"rule": "mean", "pre": ["nnm"]}})
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "refused"),
+    [
+        ("fedavg", {"local_steps": 3, "server_lr": 0.5, "momentum": 0.0}, None),
+        ("sieve", {"momentum": 0.5, "local_steps": 1, "server_lr": 1.0}, None),
+        ("peer-to-peer", {"mixing": 0.3, "graph": "complete"}, None),
+        ("fedavg", {"momentum": 0.9}, "momentum=0.9"),
+        ("sieve", {"local_steps": 2}, "local_steps=2"),
+        ("dshb", {"server_lr": 0.5}, "server_lr=0.5"),
+        ("scaffold", {"graph": "ring"}, "graph='ring'"),
+    ],
+)
+def test_a_setting_that_nobody_reads_is_refused(
+    name: str, settings: dict[str, object], refused: str | None
+) -> None:
+    values = {"algorithm": {"name": name, **settings}}
+    if refused is None:
+        parse(values)
+        return
+    with pytest.raises(ConfigError, match=f"algorithm.{refused}: .*{name}.* has no such setting"):
+        parse(values)
+
+
+def test_no_code_comes_between_clip_and_noise() -> None:
+    before = {"before_noise": True}
+    private = {"epsilon": 1.0}
+    with pytest.raises(
+        ConfigError, match=r"'top-k' and \[privacy\]: what it keeps depends on the raw"
+    ):
+        parse({"codec": {"name": "top-k", **before}, "privacy": private})
+    with pytest.raises(ConfigError, match=r"'raw16' and \[privacy\]: its rounding"):
+        parse({"codec": {"name": "raw16", **before}, "privacy": private})
+    parse({"codec": {"name": "top-k"}, "privacy": private})
+    parse({"codec": {"name": "top-k", **before}})
+
+
 def test_a_configuration_does_not_change() -> None:
     with pytest.raises(pydantic.ValidationError):
         Config().rounds = 3  # type: ignore[misc]

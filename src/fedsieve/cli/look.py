@@ -96,14 +96,16 @@ def init(
     ] = None,
 ) -> None:
     """Write a commented configuration to start from."""
-    from fedsieve.experiments import toml
+    from fedsieve.experiments.starter import commented
 
-    text = toml.commented()
+    text = commented()
     if file is None:
         say(text.rstrip())
         return
     if file.exists():
-        raise toml.ConfigError(f"{file} exists; choose another name or delete it")
+        from fedsieve.experiments.toml import ConfigError
+
+        raise ConfigError(f"{file} exists; choose another name or delete it")
     from fedsieve.experiments.run_directory import write_text
 
     write_text(file, text)

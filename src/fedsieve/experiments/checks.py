@@ -20,6 +20,9 @@ NOT_PRIVATE = {
 }
 """Algorithms whose messages the mechanism here does not cover, and why."""
 
+NEUTRAL = {"server_lr": 1.0, "momentum": 0.0, "local_steps": 1, "mixing": None, "graph": None}
+"""Settings that not every algorithm has, and the value that says as much as leaving them out."""
+
 
 def noise_is_given_once(privacy: Privacy) -> None:
     """Exactly one of epsilon and noise_multiplier."""
@@ -40,6 +43,7 @@ def combination(config: Config) -> None:
         ValueError: Naming the keys in conflict.
     """
     _federation(config)
+    _algorithm(config)
     _attack(config)
     if config.privacy is not None:
         if (why := NOT_PRIVATE.get(config.algorithm.name)) is not None:
@@ -67,6 +71,22 @@ def _federation(config: Config) -> None:
         )
 
 
+def _algorithm(config: Config) -> None:
+    """A setting that the algorithm does not read must not look as if it did something."""
+    settings = config.algorithm
+    factory = component("algorithm", settings.name).factory
+    reads = {*inspect.signature(factory).parameters} & set(type(settings).model_fields) | {"batch"}
+    if getattr(factory, "one_by_one", False):
+        reads.add("local_steps")
+    for key, neutral in NEUTRAL.items():
+        value = getattr(settings, key)
+        if key not in reads and value not in (None, neutral):
+            raise ValueError(
+                f"algorithm.{key}={value!r}: algorithm.name={settings.name!r} has no such setting; "
+                f"leave it out (it has {', '.join(sorted(reads))})"
+            )
+
+
 def _attack(config: Config) -> None:
     if config.attack.name != "none" and config.federation.byzantine == 0:
         raise ValueError(
@@ -84,11 +104,13 @@ def _codec(config: Config) -> None:
     if config.codec.name == "none" or not config.codec.before_noise:
         return
     code = component("codec", config.codec.name).build()
+    why = "its rounding after the clip would make the sums more sensitive than the noise is for"
     if getattr(code, "data_dependent", True):
-        raise ValueError(
-            f"codec.before_noise=true with codec.name={config.codec.name!r} and [privacy]: what "
-            "this code keeps depends on the raw private data; allowed is codec.before_noise=false"
-        )
+        why = "what it keeps depends on the raw private data"
+    raise ValueError(
+        f"codec.before_noise=true with codec.name={config.codec.name!r} and [privacy]: {why}; "
+        "allowed is codec.before_noise=false, which costs no privacy"
+    )
 
 
 def rule_withstands(config: Config) -> None:

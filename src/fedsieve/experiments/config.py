@@ -142,11 +142,17 @@ class Algorithm(Section):
     """How it is trained."""
 
     name: AlgorithmName = Field(default="sieve", description="algorithm; `fedsieve list algorithm`")
-    lr: Positive | None = Field(default=None, description="learning rate of a client step")
-    server_lr: Positive | None = Field(default=None, description="learning rate of the server step")
-    momentum: float | None = Field(default=None, ge=0, lt=1, description="momentum of a client")
-    batch: Count | None = Field(default=None, description="(expected) records of a client per step")
-    local_steps: Count | None = Field(default=None, description="steps of a client per round")
+    lr: Positive | None = Field(
+        default=None, description="learning rate: of a local step, or else of the round"
+    )
+    server_lr: Positive | None = Field(
+        default=None, description="learning rate of the server after local steps"
+    )
+    momentum: float | None = Field(default=None, ge=0, lt=1, description="momentum at the client")
+    batch: Count | None = Field(
+        default=None, description="records of a client per step; the expected number with privacy"
+    )
+    local_steps: Count | None = Field(default=None, description="local steps of a client per round")
     mixing: float | None = Field(
         default=None, gt=0, le=1, description="peer-to-peer: weight of the neighbourhood's average"
     )
@@ -161,7 +167,7 @@ class Projection(Section):
     name: ProjectionName | None = Field(
         default=None, description="projection; `fedsieve list projection`"
     )
-    k: Count | None = Field(default=None, description="numbers in a message, k <= d")
+    k: Count | None = Field(default=None, description="numbers in a message, at most the model's d")
     refresh: int | None = Field(
         default=None, ge=0, description="rounds after which the map is planned anew; 0: never"
     )
@@ -174,7 +180,7 @@ class Privacy(Section):
         default=None,
         description="total epsilon of the run; calibrates the noise (or noise_multiplier)",
     )
-    delta: float = Field(default=1e-5, gt=0, lt=1, description="delta of the statement, in (0, 1)")
+    delta: float = Field(default=1e-5, gt=0, lt=1, description="delta of the statement")
     clip: Positive | None = Field(
         default=None, description="largest norm of a record's gradient in R^k"
     )
@@ -228,7 +234,7 @@ class Codec(Section):
     name: CodecName = Field(default="none", description="code of a message; `fedsieve list codec`")
     before_noise: bool = Field(
         default=False,
-        description="code before the noise; with privacy only for data-independent codes",
+        description="code before the noise, not after; possible only where there is no noise",
     )
 
 
@@ -258,7 +264,9 @@ class Config(Section):
         20
     """
 
-    name: str | None = Field(default=None, description="title of the run in reports")
+    name: str | None = Field(
+        default=None, description="title of the run in reports and of its directory"
+    )
     seed: int = Field(
         default=0, ge=0, description="seed of data order, partition, model and projections"
     )

@@ -1,4 +1,4 @@
-"""Configurations as text: TOML files, ``--set`` overrides, and the commented file to start from.
+"""Configurations as text: TOML files, ``--set`` overrides, and what is wrong with them.
 
 Every refusal is a `ConfigError` of one line that a user can act on.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-import textwrap
 import tomllib
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -100,39 +99,6 @@ def load(path: Path | str | None = None, overrides: Sequence[str] = ()) -> Confi
 def dump(config: Config) -> str:
     """The configuration as TOML; loading it again gives an equal one."""
     return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
-
-
-def commented() -> str:
-    """The demo's configuration with every key, its meaning and its range; it loads as the demo."""
-    demo = parse(DEMO)
-    lines = [
-        "# A FedSieve run: fedsieve run FILE",
-        "# A key behind '#' is left to the algorithm's own default.",
-        "",
-    ]
-    sections = []
-    for key, info in Config.model_fields.items():
-        value = getattr(demo, key)
-        if isinstance(value, BaseModel):
-            sections.append((key, type(value), value))
-        else:
-            lines += _comment(key, info, value)
-    for key, section, value in sections:
-        lines += [*_wrapped((section.__doc__ or "").splitlines()[0]), f"[{key}]"]
-        for inner, info in section.model_fields.items():
-            lines += _comment(inner, info, getattr(value, inner))
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _comment(key: str, info: FieldInfo, value: Any) -> list[str]:
-    shown = tomli_w.dumps({key: value}).rstrip() if value is not None else f"# {key} ="
-    if isinstance(value, tuple):
-        shown = f"{key} = [{', '.join(map(repr, value))}]"
-    return [*_wrapped(info.description or ""), shown, ""]
-
-
-def _wrapped(text: str) -> list[str]:
-    return [f"# {line}" for line in textwrap.wrap(text, 77)]
 
 
 def _read(path: Path) -> dict[str, Any]:
