@@ -121,12 +121,14 @@ class Planner:
         projection: The recipe.
         layout: The model's table of parameters.
         seed: Public seed of the run's projections.
+        device: Where the plans' tensors are to live.
         memory: Decay of the history, in [0, 1).
     """
 
     projection: Projection
     layout: Layout
     seed: int
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     memory: float = 0.9
     _plans: dict[int, Subspace] = field(default_factory=dict, compare=False, repr=False)
 
@@ -166,7 +168,7 @@ class Planner:
         return {
             "history": history,
             "planned": planned,
-            "replanned": history if due else shared["replanned"],
+            "replanned": history.clone() if due else shared["replanned"],
         }
 
     def _plan(self, block: int, history: Tensor | None) -> Subspace:
@@ -175,7 +177,8 @@ class Planner:
             round_ = block * max(self.projection.refresh, 1)
             for old in [held for held in self._plans if held < block - 1]:
                 del self._plans[old]
-            self._plans[block] = self.projection.plan(self.layout, round_, self.seed, known)
+            plan = self.projection.plan(self.layout, round_, self.seed, known)
+            self._plans[block] = plan.to(self.device)
         return self._plans[block]
 
     def __getstate__(self) -> dict[str, object]:

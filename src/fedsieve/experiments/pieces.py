@@ -159,7 +159,12 @@ def algorithm(
     engine = PerSampleGradients(model, loss, compute_dtype=dtype)
     composed = Parts(
         gradient=StochasticGradient(engine, settings.batch, mechanism),
-        planner=Planner(projection, model.layout, int(streams.public(PROJECTION).integers(2**63))),
+        planner=Planner(
+            projection,
+            model.layout,
+            seed=int(streams.public(PROJECTION).integers(2**63)),
+            device=device(config),
+        ),
         n=config.federation.clients,
         everybody=participation.everybody,
     )

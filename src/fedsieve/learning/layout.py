@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -112,4 +113,8 @@ class Subspace(Protocol):
 
     def lift(self, y: Tensor) -> Tensor:
         """Lift (..., k) to (..., d)."""
+        ...
+
+    def to(self, device: torch.device) -> Subspace:
+        """The same map with its tensors on a device."""
         ...

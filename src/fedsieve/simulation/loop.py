@@ -89,7 +89,8 @@ class Simulation:
             with clock("evaluate"):
                 row["accuracy"], row["loss"] = self._measure()
                 if job.ledger is not None:
-                    row["epsilon"] = job.ledger.guarantee().epsilon
+                    last = self.round == job.rounds  # in between an upper bound is enough
+                    row["epsilon"] = job.ledger.guarantee(rounded=not last).epsilon
         row.update({f"seconds_{phase}": spent for phase, spent in clock.spent.items()})
         return row
 
@@ -104,7 +105,7 @@ class Simulation:
             "noise_seed": streams.noise_seed,
             "ledger": None if ledger is None else ledger.state(),
         }
-        return Checkpoint(self.round, {k: v.detach().cpu() for k, v in tensors.items()}, facts)
+        return Checkpoint(self.round, {k: v.detach().cpu().clone() for k, v in tensors.items()}, facts)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of the same job; call it before the first step.
