@@ -16,7 +16,8 @@ import pytest
 from matplotlib.image import imread
 
 from fedsieve.experiments import figures
-from fedsieve.experiments.figures import Run
+from fedsieve.experiments.drawing import draw
+from fedsieve.experiments.recorded import Run
 from fedsieve.experiments.report import report
 from fedsieve.experiments.run_directory import Metrics, RunDirectory
 from fedsieve.experiments.toml import ConfigError
@@ -103,7 +104,7 @@ def test_a_run_without_rounds_has_a_page(tmp_path: Path, invented: Callable[...,
 
 
 def test_names_are_text_and_never_markup(tmp_path: Path, invented: Callable[..., Path]) -> None:
-    evil = "<script>alert(1)</script> & $x$ _y"
+    evil = "<script>alert(1)</script> & $x$ 名"
     runs = [invented(tmp_path / name, rounds=4, title=evil + name) for name in "ab"]
     text = report(runs).read_text()
     assert "<script" not in text
@@ -127,12 +128,12 @@ def test_weights_of_clients_that_come_and_go(tmp_path: Path, invented: Callable[
     weights = Run(RunDirectory(path)).weights()
     assert weights is not None
     np.testing.assert_array_equal(weights, [[0.5, nan, 0.5], [nan] * 3, [nan, nan, 1.0]])
-    assert figures.draw(lambda: figures.weights(Run(RunDirectory(path)))) is not None
+    assert draw(lambda: figures.weights(Run(RunDirectory(path)))) is not None
 
 
 def test_drawings_are_repeatable(tmp_path: Path, invented: Callable[..., Path]) -> None:
     run = Run(RunDirectory(invented(tmp_path / "run", rounds=6)))
-    first, second = (figures.draw(lambda: figures.progress([run], "rounds")) for _ in range(2))
+    first, second = (draw(lambda: figures.progress([run], "rounds")) for _ in range(2))
     assert first is not None
     assert first == second
 

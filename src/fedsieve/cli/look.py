@@ -49,7 +49,7 @@ def show(
 ) -> None:
     """Print the summary of a run, or how far it has come."""
     from fedsieve.experiments import statement
-    from fedsieve.experiments.figures import Run
+    from fedsieve.experiments.recorded import Run
     from fedsieve.experiments.run_directory import RunDirectory
 
     run = Run(RunDirectory.open(directory))

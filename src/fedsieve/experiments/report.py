@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 
 from fedsieve._version import __version__
 from fedsieve.experiments import figures, statement
-from fedsieve.experiments.figures import Run
+from fedsieve.experiments.drawing import draw
+from fedsieve.experiments.recorded import Run
 from fedsieve.experiments.run_directory import RunDirectory, atomically, write_text
 
 
@@ -56,7 +57,7 @@ def report(directories: Sequence[Path | str], out: Path | str | None = None) -> 
     panels = _single(runs[0]) if len(runs) == 1 else _comparison(runs)
     shown = []
     for panel in panels:
-        drawing = figures.draw(panel.make)
+        drawing = draw(panel.make)
         if drawing is not None:
             file = page.parent / "figures" / f"{panel.name}.png"
             atomically(file, partial(_fill, content=drawing.png))
