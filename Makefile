@@ -18,7 +18,7 @@ help: ## Say what there is to make
 venv: $(READY) ## Make .venv (once; again only when pyproject.toml or constraints.txt changed)
 
 demo: $(READY) ## Train under attack with privacy, four ways, on real data: one table, one report
-	$(BIN)/python examples/demo.py
+	$(BIN)/fedsieve demo
 
 test: lint docs ## Every check: format, lint, types, doors, documentation, tests, coverage floor
 	$(ONE_THREAD) $(BIN)/pytest -n $(PROCESSES) --cov

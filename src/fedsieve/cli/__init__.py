@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import typer
 
 from fedsieve.cli import data as _data
+from fedsieve.cli import demo as _demo
 from fedsieve.cli import look as _look
 from fedsieve.cli import privacy as _privacy
 from fedsieve.cli import train as _train
@@ -31,6 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.command("demo")(_demo.demo)
 app.command("run")(_train.run)
 app.command("resume")(_train.resume)
 app.command("list")(_look.list_)
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(app(args=words, prog_name="fedsieve", standalone_mode=False) or 0)
     except (typer.Abort, KeyboardInterrupt):
-        return _failed("interrupted", 130)
+        return _failed("interrupted", 1)
     except Exception as error:
         if isinstance(error, _shown_error):
             return _failed(error.format_message(), error.exit_code)  # type: ignore[attr-defined]

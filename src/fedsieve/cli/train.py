@@ -96,12 +96,17 @@ def _progress(quiet: bool, as_json: bool) -> Literal["auto", "quiet", "json"]:
 
 
 def _fresh(config: Config) -> Path:
-    """The first of runs/NAME, runs/NAME-2, ... that does not exist."""
+    """A directory under runs/ that is named after the run."""
     name = re.sub(r"[^\w.-]+", "-", config.title).strip("-.") or "run"
-    candidate, number = Path("runs") / name, 1
+    return first_free(Path("runs") / name)
+
+
+def first_free(wanted: Path) -> Path:
+    """The first of NAME, NAME-2, NAME-3, ... that does not exist."""
+    candidate, number = wanted, 1
     while candidate.exists():
         number += 1
-        candidate = Path("runs") / f"{name}-{number}"
+        candidate = wanted.with_name(f"{wanted.name}-{number}")
     return candidate
 
 
