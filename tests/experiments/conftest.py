@@ -60,7 +60,7 @@ def invent(
     run.save_manifest(
         manifest(
             config,
-            source="fashion-mnist: 10,000 training and 2,000 test examples from the embedded subset "
+            source="fashion-mnist: 10,000 training and 2,000 test examples, the embedded subset "
             f"(sha256 of train-images-idx3-ubyte: {'5b' * 32}).",
             checksums={"train-images": "5b" * 32},
             licence="MIT",
