@@ -179,6 +179,7 @@ MODELS = {
         (4,),
         5,
     ),
+    "scalar tokens": (lambda: nn.Sequential(nn.Embedding(4, 3), nn.Tanh(), nn.Linear(3, 3)), (), 4),
     "convolutional": (convolutional, (2, 8, 9), 0),
     "residual": (
         lambda: nn.Sequential(
@@ -285,6 +286,10 @@ def test_a_sample_that_is_not_finite_counts_as_zero_and_is_reported(kind, method
     assert found.bad.tolist() == [1, 0, 1, 1, 0]
     assert not found.norms[[0, 4, 7]].isfinite().any()
     close(found.norms[good], expected.norms, 1e-12)
+    own = theta.repeat(len(COUNTS), 1)
+    separate = engine.clipped_sums(own, x, y, COUNTS, clip=0.1, subspace=plan)
+    close(separate.sums, found.sums, 1e-12)
+    assert torch.equal(separate.bad, found.bad)
     alone = engine.clipped_sums(theta, x[:1], y[:1], (1,), clip=0.1, subspace=plan)
     assert not alone.sums.any()
     assert alone.bad.tolist() == [1]
@@ -304,6 +309,8 @@ def test_any_division_into_clients_and_passes(counts, clip, memory, seed):
     rows = oracle(model, cross_entropy, theta, x, y) if len(x) else theta.new_zeros(0, model.d)
     sums, _ = clipped(rows, counts, clip, torch.ones(len(x), dtype=torch.float64))
     close(found.sums, sums, 1e-9)
+    own = theta.repeat(len(counts), 1)
+    close(engine.clipped_sums(own, x, y, counts, clip=clip).sums, sums, 1e-9)
     # The sensitivity: no client's sum exceeds clip times its number of samples.
     bound = clip * torch.tensor(counts, dtype=torch.float64)
     assert (found.sums.norm(dim=1) <= bound * (1 + 1e-12)).all()

@@ -145,6 +145,8 @@ def test_fallbacks_give_the_right_numbers_with_one_notice(make, notice):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # the notice comes once
         rows = engine.per_sample(theta, x, y)
+    own = engine.clipped_sums(theta.repeat(3, 1), x, y, (2, 0, 3), clip=0.5)
+    torch.testing.assert_close(own.sums, found.sums, rtol=1e-12, atol=1e-14)
     expected = torch.stack([engine.mean(theta, x[i : i + 1], y[i : i + 1]) for i in range(5)])
     torch.testing.assert_close(rows, expected, rtol=1e-9, atol=1e-12)
     norms = expected.norm(dim=1)

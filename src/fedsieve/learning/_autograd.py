@@ -65,14 +65,21 @@ class AutogradRows:
         self.forward = forward
         self.looped = looped
 
-    def sums(self, work: Work) -> None:
-        """Do the work, a few samples at a time."""
-        work.sum_rows(self.rows(work.x, work.y, work.plan))
+    def sums(self, theta: Tensor, work: Work) -> None:
+        """Do the work, a few samples at a time; ``theta`` is (d,), or (n, d), a row per client."""
+        if theta.ndim == 2:
+            for own, part in zip(theta, work.clients(), strict=True):
+                self.sums(own, part)
+        else:
+            work.sum_rows(self.rows(theta, work.x, work.y, work.plan))
 
-    def rows(self, x: Tensor, y: Tensor, plan: Plan) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+    def rows(
+        self, theta: Tensor, x: Tensor, y: Tensor, plan: Plan
+    ) -> Iterator[tuple[int, int, Tensor, Tensor]]:
         """Ranges lo..hi of samples, their projected gradients (hi - lo, k) and losses."""
         of_chunk = self._looped if self.looped else self._vmapped
-        step = ROW_BYTES // (self.model.d * self.model.parameters[0].element_size())
+        step = ROW_BYTES // (self.model.d * theta.element_size())
+        self.model.bind(theta)
         for lo, hi in chunks(len(x), step):
             rows, losses = of_chunk(x[lo:hi], y[lo:hi])
             yield lo, hi, plan.project(rows), losses

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 import torch
@@ -12,7 +12,7 @@ from fedsieve.learning._plan import Plan
 from fedsieve.learning._taps import Taps
 from fedsieve.learning._work import ROW_BYTES, Forward, Work, all_finite, chunks
 from fedsieve.learning.flat import FlatModel
-from fedsieve.learning.layers import Factor, Segments
+from fedsieve.learning.layers import Segments
 
 
 class ClosedForms:
@@ -52,62 +52,79 @@ class ClosedForms:
     ) -> None:
         self.taps.__exit__(kind, value, traceback)
 
-    def sums(self, work: Work) -> None:
-        """Do the work, in as many passes as the memory asks for."""
-        if work.plan.mixes_layers:
-            work.sum_rows(self.rows(work.x, work.y, work.plan))
-            return
+    @torch.no_grad()
+    def sums(self, theta: Tensor, work: Work) -> None:
+        """Do the work, in as many passes as the memory asks for.
+
+        Args:
+            theta: Parameters (d,) of all clients, or (n, d) with a row per client.
+            work: The samples and where the results go.
+        """
         spans = chunks(len(work.x), self._per_pass)
-        if len(spans) == 1:
-            self._pass(work)
-            return
-        work.sums.zero_()
-        for lo, hi in spans:
-            span = work.span(lo, hi)
-            self._pass(span)
-            work.add(span.sums, lo, hi)
+        # The closed forms do not look at the parameters, so the clients' runs can be joined; a
+        # layer without one differentiates itself, with the parameters that it has at the time.
+        joint = len(spans) <= 1 and not self.taps.without_form and not work.plan.mixes_layers
+        if theta.ndim == 2 and not joint:
+            for own, part in zip(theta, work.clients(), strict=True):
+                self.sums(own, part)
+        elif work.plan.mixes_layers:
+            work.sum_rows(self.rows(theta, work.x, work.y, work.plan))
+        elif len(spans) <= 1:
+            self._pass(theta, work)
+        else:
+            work.sums.zero_()
+            for lo, hi in spans:
+                span = work.span(lo, hi)
+                self._pass(theta, span)
+                work.add(span.sums, lo, hi)
 
-    def rows(self, x: Tensor, y: Tensor, plan: Plan) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+    @torch.no_grad()
+    def rows(
+        self, theta: Tensor, x: Tensor, y: Tensor, plan: Plan
+    ) -> Iterator[tuple[int, int, Tensor, Tensor]]:
         """Ranges lo..hi of samples, their projected gradients (hi - lo, k) and losses."""
-        step = ROW_BYTES // (self.model.d * self.model.parameters[0].element_size())
+        step = ROW_BYTES // (self.model.d * theta.element_size())
         for start, stop in chunks(len(x), self._per_pass):
-            factors, losses = self._factors(x[start:stop], y[start:stop])
-            with torch.no_grad():
-                parts = factors if plan.mixes_layers else plan.apply(factors)
-                for lo, hi in chunks(stop - start, step):
-                    rows = torch.cat([part.rows(lo, hi) for part in parts], dim=1)
-                    rows = plan.project(rows) if plan.mixes_layers else rows
-                    yield start + lo, start + hi, rows, losses[lo:hi]
+            factors, losses = self.taps.factors([self._run(theta, x[start:stop], y[start:stop])])
+            parts = factors if plan.mixes_layers else plan.apply(factors)
+            for lo, hi in chunks(stop - start, step):
+                rows = torch.cat([part.rows(lo, hi) for part in parts], dim=1)
+                rows = plan.project(rows) if plan.mixes_layers else rows
+                yield start + lo, start + hi, rows, losses[lo:hi]
 
-    def _pass(self, work: Work) -> None:
-        factors, losses = self._factors(work.x, work.y)
-        with torch.no_grad():
-            parts = work.plan.apply(factors)
-            work.norms.zero_()
-            for part in parts:
-                work.norms.add_(part.squared_norms())
-            work.norms.sqrt_()
-            work.losses.copy_(losses)
-            if not all_finite(work.norms):
-                self._pass_without_bad(work)
-                return
-            segments = Segments(work.coefficients(), work.counts)
-            for part, target in zip(parts, work.plan.columns(work.sums), strict=True):
-                part.sums(segments, target)
+    def _pass(self, theta: Tensor, work: Work) -> None:
+        if len(work.x) == 0:
+            work.sums.zero_()
+            return
+        if theta.ndim == 1:
+            runs = [self._run(theta, work.x, work.y)]
+        else:
+            batches = zip(theta, work.x.split(work.counts), work.y.split(work.counts), strict=True)
+            runs = [self._run(own, x, y) for own, x, y in batches if len(x)]
+        factors, losses = self.taps.factors(runs)
+        parts = work.plan.apply(factors)
+        squares = work.norms.zero_()
+        for part in parts:
+            squares += part.squared_norms()
+        work.norms.sqrt_()
+        work.losses.copy_(losses)
+        if not all_finite(work.norms):
+            self._pass_without_bad(theta, work)
+            return
+        segments = Segments(work.coefficients(), work.counts)
+        for part, target in zip(parts, work.plan.columns(work.sums), strict=True):
+            part.sums(segments, target)
 
-    def _pass_without_bad(self, work: Work) -> None:
+    def _pass_without_bad(self, theta: Tensor, work: Work) -> None:
         """The pass again with the good samples only: zero times NaN would still be NaN."""
         finite = work.norms.isfinite()
         good = finite.nonzero().squeeze(1)
-        if len(good) == 0:
-            work.sums.zero_()
-            return
         rest = work.at(good, [int(part.sum()) for part in finite.split(work.counts)], work.sums)
-        self._pass(rest)
+        self._pass(theta, rest)
         work.norms[good] = rest.norms
 
-    def _factors(self, x: Tensor, y: Tensor) -> tuple[list[Factor], Tensor]:
-        return self.taps.factors(lambda: self.forward(self.model.module, x, y), len(x))
+    def _run(self, theta: Tensor, x: Tensor, y: Tensor) -> Callable[[], Tensor]:
+        return lambda: self.forward(self.model.bind(theta), x, y)
 
     @property
     def _per_pass(self) -> int:

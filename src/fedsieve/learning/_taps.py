@@ -8,7 +8,7 @@ the gradient of the model's input.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from fedsieve.learning.layers import Factor, Form, NoClosedFormError, form_of, generic
+from fedsieve.learning.layers import Factor, Form, NoClosedFormError, Rows, form_of, generic
 from fedsieve.learning.layers._rank_one import RankOne
 from fedsieve.learning.layout import Layout
 
@@ -30,6 +30,14 @@ class _Tap:
     layer: nn.Module
     form: Form
     places: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Record:
+    """Of one run: per layer what went in and the derivative by what came out; the losses."""
+
+    layers: dict[str, tuple[Tensor, Tensor]]
+    losses: Tensor
 
 
 class Taps:
@@ -79,53 +87,70 @@ class Taps:
         while self._handles:
             self._handles.pop().remove()
 
-    def factors(self, losses: Callable[[], Tensor], size: int) -> tuple[list[Factor], Tensor]:
-        """Run the model and factor the per-sample gradients.
+    def factors(self, runs: Iterable[Callable[[], Tensor]]) -> tuple[list[Factor], Tensor]:
+        """Run the model on consecutive groups of samples and factor the per-sample gradients.
 
         Args:
-            losses: Runs the module forward and gives the samples' losses (size,).
-            size: Number of samples.
+            runs: Each runs the module forward, with the parameters of its group, and gives the
+                losses of the group's samples.
 
         Returns:
-            One factor per parameter tensor in the layout's order, and the losses.
+            One factor per parameter tensor in the layout's order, and the losses of all samples.
 
         Raises:
             NoClosedFormError: The forward pass does something that the closed forms do not cover.
         """
+        records = [self._record(run) for run in runs]
+        losses = _joined([record.losses for record in records])
+        factors: list[Factor | None] = [None] * len(self._slots)
+        for tap in self._taps:
+            pairs = [record.layers.get(tap.name) for record in records]
+            reached = [pair for pair in pairs if pair is not None]
+            if not reached:
+                continue  # the loss does not depend on this layer
+            if len(reached) < len(pairs):
+                raise NoClosedFormError(f"layer {tap.name!r} is used by some of the clients only")
+            a, delta = (_joined(list(parts)) for parts in zip(*reached, strict=True))
+            # Under autocast a layer's input may be narrower than the model's numbers.
+            a, delta = (t.to(losses.dtype) if t.is_floating_point() else t for t in (a, delta))
+            for parameter, factor in tap.form(tap.layer, a, delta).items():
+                factors[tap.places[parameter]] = factor
+        size = losses.shape[0]
+        return [
+            RankOne(
+                Rows(losses.new_zeros(size, s.matrix[0])), Rows(losses.new_zeros(size, s.matrix[1]))
+            )
+            if factor is None
+            else factor
+            for factor, s in zip(factors, self._slots, strict=True)
+        ], losses
+
+    def _record(self, run: Callable[[], Tensor]) -> _Record:
         self._inputs.clear()
         self._outputs.clear()
         self._recording = True
         try:
             with torch.enable_grad():
-                value = losses()
+                losses = run()
         finally:
             self._recording = False
-        with torch.no_grad():
-            deltas = self._backward(value)
-            if not self.numbers_per_sample:
-                kept = (*self._inputs.values(), *self._outputs.values())
-                self.numbers_per_sample = max(1, sum(t.numel() for t in kept) // size)
-            factors: list[Factor | None] = [None] * len(self._slots)
-            for tap in self._taps:
-                if tap.name not in deltas:
-                    continue
-                a, delta = self._inputs[tap.name], deltas[tap.name]
-                if len(a) != size or len(delta) != size:
-                    raise NoClosedFormError(
-                        f"layer {tap.name!r} sees {len(a)} rows for {size} samples"
-                    )
-                # Under autocast a layer's input may be narrower than the model's numbers.
-                a, delta = (t.to(value.dtype) if t.is_floating_point() else t for t in (a, delta))
-                for parameter, factor in tap.form(tap.layer, a, delta).items():
-                    factors[tap.places[parameter]] = factor
-            self._inputs.clear()
-            self._outputs.clear()
-            return [
-                RankOne(value.new_zeros(size, s.matrix[0]), value.new_zeros(size, s.matrix[1]))
-                if factor is None  # a layer that the loss does not depend on
-                else factor
-                for factor, s in zip(factors, self._slots, strict=True)
-            ], value.detach()
+        found: tuple[Tensor | None, ...] = ()
+        if losses.requires_grad:
+            outputs = tuple(self._outputs.values())
+            found = torch.autograd.grad(losses, outputs, torch.ones_like(losses), allow_unused=True)
+        size = losses.shape[0]
+        layers = {}
+        for (name, a), delta in zip(self._inputs.items(), found, strict=False):
+            if a.shape[0] != size or self._outputs[name].shape[0] != size:
+                raise NoClosedFormError(f"layer {name!r} sees {a.shape[0]} rows for {size} samples")
+            if delta is not None:
+                layers[name] = (a.detach(), delta)
+        if not self.numbers_per_sample:
+            kept = (*self._inputs.values(), *self._outputs.values())
+            self.numbers_per_sample = max(1, sum(t.numel() for t in kept) // size)
+        self._inputs.clear()
+        self._outputs.clear()
+        return _Record(layers, losses.detach())
 
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def keep(_: nn.Module, args: Any, output: Any) -> None:
@@ -141,14 +166,9 @@ class Taps:
 
         return keep
 
-    def _backward(self, losses: Tensor) -> dict[str, Tensor]:
-        if not losses.requires_grad:
-            return {}
-        names = list(self._outputs)
-        found = torch.autograd.grad(
-            losses, list(self._outputs.values()), torch.ones_like(losses), allow_unused=True
-        )
-        return {name: g for name, g in zip(names, found, strict=True) if g is not None}
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _walk(module: nn.Module, name: str, places: dict[str, int]) -> list[_Tap]:

@@ -142,7 +142,7 @@ class PerSampleGradients:
         self._check(theta, x, y, counts, clip, weights)
         plan, size = self._planned(subspace), len(x)
         work = Work(
-            x=x.to(theta.dtype) if x.is_floating_point() else x,
+            x=_as(theta, x),
             y=y,
             weights=None if weights is None else weights.to(theta.dtype),
             counts=list(counts),
@@ -152,14 +152,14 @@ class PerSampleGradients:
             norms=theta.new_zeros(size, dtype=torch.float64),
             losses=theta.new_zeros(size),
         )
-        if theta.ndim == 1:
-            self._go(work.x, work.y, lambda way: self._sums(way, [theta], [work]), theta)
-        else:
-            own = work.clients()
-            first = next((i for i, count in enumerate(counts) if count), 0)
-            self._go(
-                own[first].x, own[first].y, lambda way: self._sums(way, theta, own), theta[first]
-            )
+        first = next((i for i, count in enumerate(counts) if count), 0)
+        sample = slice(sum(counts[:first]), sum(counts[: first + 1]) if theta.ndim == 2 else None)
+        self._go(
+            theta if theta.ndim == 1 else theta[first],
+            work.x[sample],
+            y[sample],
+            lambda way: way.sums(theta, work),
+        )
         bad = torch.zeros(len(counts), dtype=torch.int64, device=theta.device)
         if not all_finite(work.norms):
             unusable = (~work.norms.isfinite()).split(work.counts)
@@ -184,14 +184,13 @@ class PerSampleGradients:
         self._check(theta, x, y, (len(x),), None, None)
         plan = self._planned(subspace)
         out = theta.new_empty(len(x), plan.k)
-        x = x.to(theta.dtype) if x.is_floating_point() else x
+        x = _as(theta, x)
 
         def fill(way: ClosedForms | AutogradRows) -> None:
-            self.model.bind(theta)
-            for lo, hi, rows, _ in way.rows(x, y, plan):
+            for lo, hi, rows, _ in way.rows(theta, x, y, plan):
                 out[lo:hi] = rows
 
-        self._go(x, y, fill, theta)
+        self._go(theta, x, y, fill)
         return out
 
     def mean(self, theta: Tensor, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
@@ -205,34 +204,20 @@ class PerSampleGradients:
         """
         self.model.bind(theta)
         out = torch.empty_like(theta) if out is None else out
-        return mean_gradient(self.model, self._forward, x, y, out)
-
-    def _sums(
-        self,
-        way: ClosedForms | AutogradRows,
-        thetas: Sequence[Tensor] | Tensor,
-        works: Sequence[Work],
-    ) -> None:
-        for theta, work in zip(thetas, works, strict=True):
-            if len(work.x):
-                self.model.bind(theta)
-                way.sums(work)
-            else:
-                work.sums.zero_()
+        return mean_gradient(self.model, self._forward, _as(theta, x), y, out)
 
     # Which way a model goes: closed forms, vmap, or one backward pass per sample.
 
     def _go(
         self,
+        theta: Tensor,
         x: Tensor,
         y: Tensor,
         job: Callable[[ClosedForms | AutogradRows], None],
-        theta: Tensor,
     ) -> None:
-        """Do the job the way that suits the model, found out on the samples at hand."""
+        """Do the job the way that suits the model, found out on these parameters and samples."""
         if not self._settled and len(x):
-            self.model.bind(theta)
-            self._settle(x, y)
+            self._settle(theta, x, y)
         way = self._way or AutogradRows(self.model, self._forward)
         try:
             with way if isinstance(way, ClosedForms) else nullcontext():
@@ -244,15 +229,15 @@ class PerSampleGradients:
             self._way = AutogradRows(self.model, self._forward)
             job(self._way)
 
-    def _settle(self, x: Tensor, y: Tensor) -> None:
+    def _settle(self, theta: Tensor, x: Tensor, y: Tensor) -> None:
         """Compare with autograd on two samples, and refuse models that mix them."""
-        usable = x.flatten(1).isfinite().all(1).nonzero().squeeze(1)[:2]
+        usable = x.reshape(len(x), -1).isfinite().all(1).nonzero().squeeze(1)[:2]
         x, y = x[usable], y[usable]
         exact = Forward(self.loss, torch.float32)  # compare without rounding
         with evaluating(self.model.module):  # and without dropout
             everything = Plan(None, self.model.layout)
             loop = AutogradRows(self.model, exact, looped=True)
-            batches = [rows for _, _, rows, _ in loop.rows(x, y, everything)]
+            batches = [rows for _, _, rows, _ in loop.rows(theta, x, y, everything)]
             if not batches or not torch.cat(batches).isfinite().all():
                 return  # nothing to compare with: the next batch decides
             reference = torch.cat(batches)
@@ -263,19 +248,19 @@ class PerSampleGradients:
                     "gradient of two samples is not the sum of their gradients, so none can be "
                     "clipped on its own; remove the operation across samples"
                 )
-            self._way = self._chosen(x, y, reference, exact)
+            self._way = self._chosen(theta, x, y, reference, exact)
         self._way.forward = self._forward
         self._settled = len(x) == 2
 
     def _chosen(
-        self, x: Tensor, y: Tensor, reference: Tensor, exact: Forward
+        self, theta: Tensor, x: Tensor, y: Tensor, reference: Tensor, exact: Forward
     ) -> ClosedForms | AutogradRows:
         """The first of closed forms, vmap and loop that reproduces the reference."""
         reason = ""
         if self.method != "functional":
             try:
                 closed = ClosedForms(self.model, exact, self.memory)
-                reason = self._objection(closed, x, y, reference)
+                reason = self._objection(closed, theta, x, y, reference)
             except NoClosedFormError as error:
                 reason = str(error)
             if not reason:
@@ -285,7 +270,7 @@ class PerSampleGradients:
             if self.method == "closed-form":
                 raise NoClosedFormError(reason)
         vmapped = AutogradRows(self.model, exact)
-        if objection := self._objection(vmapped, x, y, reference):
+        if objection := self._objection(vmapped, theta, x, y, reference):
             self._notify(f"{reason or objection}; one backward pass per sample instead (slow)")
             return AutogradRows(self.model, exact, looped=True)
         if reason:
@@ -293,13 +278,18 @@ class PerSampleGradients:
         return vmapped
 
     def _objection(
-        self, way: ClosedForms | AutogradRows, x: Tensor, y: Tensor, reference: Tensor
+        self,
+        way: ClosedForms | AutogradRows,
+        theta: Tensor,
+        x: Tensor,
+        y: Tensor,
+        reference: Tensor,
     ) -> str:
         """Why this way cannot be taken; empty if it can."""
         everything = Plan(None, self.model.layout)
         try:
             with way if isinstance(way, ClosedForms) else nullcontext():
-                rows = torch.cat([rows for _, _, rows, _ in way.rows(x, y, everything)])
+                rows = torch.cat([rows for _, _, rows, _ in way.rows(theta, x, y, everything)])
         except NoClosedFormError as reason:
             return str(reason)
         except Exception as error:  # noqa: BLE001 - a user's module may raise anything
@@ -351,3 +341,7 @@ class PerSampleGradients:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_plan": None}  # a plan holds the tensors of a projection
+
+
+def _as(theta: Tensor, x: Tensor) -> Tensor:
+    return x.to(theta.dtype) if x.is_floating_point() else x

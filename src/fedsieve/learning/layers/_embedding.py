@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from fedsieve.learning.layers._factors import (
@@ -36,7 +37,7 @@ class Lookup:
         """Squared norms (B,)."""
         same = self.tokens.unsqueeze(2) == self.tokens.unsqueeze(1)
         gram = self.delta @ self.delta.transpose(1, 2)
-        return gram.mul_(same).sum((1, 2), dtype=gram.double().dtype).clamp_(min=0.0)
+        return gram.mul_(same).sum((1, 2), dtype=torch.float64).clamp_(min=0.0)
 
     def sums(self, segments: Segments, out: Tensor) -> None:
         """Write each client's weighted sum into a row of ``out``."""
@@ -73,7 +74,8 @@ def embedding(layer: nn.Embedding, tokens: Tensor, delta: Tensor) -> dict[str, F
     """Weight: delta added at the rows read; the padding row has no gradient."""
     if layer.max_norm is not None or layer.scale_grad_by_freq:
         raise NoClosedFormError("an embedding with max_norm or scale_grad_by_freq has none")
-    tokens, delta = tokens.flatten(1), delta.reshape(len(tokens), -1, delta.shape[-1])
+    tokens = tokens.reshape(len(tokens), -1)
+    delta = delta.reshape(*tokens.shape, -1)
     if layer.padding_idx is not None:
         delta = delta.masked_fill((tokens == layer.padding_idx).unsqueeze(2), 0.0)
     return {"weight": Lookup(tokens, delta, layer.num_embeddings)}

@@ -105,9 +105,13 @@ class Rows:
     def __init__(self, gradients: Tensor) -> None:
         self.gradients = gradients
 
-    def squared_norms(self) -> Tensor:
-        """Squared norms (B,), to be added up in float64."""
+    @cached_property
+    def _squares(self) -> Tensor:
         return squared(self.gradients)
+
+    def squared_norms(self) -> Tensor:
+        """Squared norms (B,)."""
+        return self._squares
 
     def sums(self, segments: Segments, out: Tensor) -> None:
         """Write each client's weighted sum into a row of ``out``."""

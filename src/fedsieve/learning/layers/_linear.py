@@ -12,12 +12,12 @@ from fedsieve.learning.layers._rank_one import RankOne
 def linear(layer: nn.Linear, a: Tensor, delta: Tensor) -> dict[str, Factor]:
     """Weight: sum over rows of delta a^T; bias: sum over rows of delta."""
     if a.ndim == 2:
-        factors: dict[str, Factor] = {"weight": RankOne(delta, a)}
-        bias = delta
+        bias = Rows(delta)
+        factors: dict[str, Factor] = {"weight": RankOne(bias, Rows(a))}
     else:
         a, delta = a.flatten(1, -2), delta.flatten(1, -2)
+        bias = Rows(delta.sum(1))
         factors = {"weight": of_tensors(delta.transpose(1, 2), a)}
-        bias = delta.sum(1) if layer.bias is not None else delta
     if layer.bias is not None:
-        factors["bias"] = Rows(bias)
+        factors["bias"] = bias
     return factors

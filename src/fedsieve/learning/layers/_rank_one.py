@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fedsieve.learning.layers._factors import Positions, Projected, Rows, Segments, squared
+from fedsieve.learning.layers._factors import Positions, Projected, Rows, Segments
 
 FEW = 100
 """Below one chosen position in 100 the chosen numbers are gathered sample by sample (measured)."""
@@ -20,17 +20,19 @@ class RankOne:
     """Gradients left_j right_j^T.
 
     Args:
-        left: Derivatives by the outputs (B, outputs).
+        left: Derivatives by the outputs (B, outputs), which are the gradients of a bias.
         right: Inputs (B, inputs).
     """
 
-    def __init__(self, left: Tensor, right: Tensor) -> None:
-        self.left = left
-        self.right = right
+    def __init__(self, left: Rows, right: Rows) -> None:
+        self._left = left
+        self._right = right
+        self.left = left.gradients
+        self.right = right.gradients
 
     def squared_norms(self) -> Tensor:
         """Squared norms (B,)."""
-        return squared(self.left).mul_(squared(self.right))
+        return self._left.squared_norms() * self._right.squared_norms()
 
     def sums(self, segments: Segments, out: Tensor) -> None:
         """Write each client's weighted sum into a row of ``out``."""
@@ -56,7 +58,7 @@ class RankOne:
 
     def on_basis(self, basis: Tensor) -> Projected:
         """Gradients on an input basis."""
-        return RankOne(self.left, self.right @ basis)
+        return RankOne(self._left, Rows(self.right @ basis))
 
     def at(self, positions: Positions) -> Projected:
         """Gradients at the chosen positions."""
