@@ -124,9 +124,15 @@ def build(config: Config, objects: Objects | None = None, journal: Path | None =
     shards = pieces.shards(dataset.to(device), parts, attack, byzantine, streams)
     mechanism = budget.mechanism(config, shards, participation, streams)
     loss = LOSSES[dataset.task]
-    algorithm = pieces.algorithm(
-        config, model, loss, mechanism, participation, streams, parts, objects.projection
+    composed = pieces.parts(
+        config,
+        pieces.gradients(config, model, loss),
+        mechanism,
+        participation,
+        streams,
+        objects.projection,
     )
+    algorithm = pieces.algorithm(config, composed, max(len(part) for part in parts))
 
     def measure(theta: Tensor) -> tuple[float, float]:
         data = shards.dataset
@@ -150,4 +156,6 @@ def build(config: Config, objects: Objects | None = None, journal: Path | None =
         evaluate_every=config.evaluation.every,
         workers=pieces.workers(config),
     )
+    planned = config.projection.model_copy(update={"k": composed.k})
+    config = config.model_copy(update={"projection": planned})
     return Built(config, job, dataset, mechanism, model.d, algorithm.width)

@@ -84,11 +84,11 @@ def module(config: Config, data: Dataset, streams: Streams) -> nn.Module:
     return made
 
 
-def facts(model: FlatModel, data: Dataset, parts: tuple[np.ndarray, ...]) -> Facts:
+def facts(model: FlatModel, data: Dataset, divided: tuple[np.ndarray, ...]) -> Facts:
     """What `resolve` has to know."""
     return Facts(
         d=model.d,
-        sizes=tuple(len(part) for part in parts),
+        sizes=tuple(len(part) for part in divided),
         input_shape=data.input_shape,
         image=data.x.dtype == torch.uint8,
     )
@@ -104,20 +104,20 @@ def attack(config: Config) -> Attack | None:
 
 def shards(
     data: Dataset,
-    parts: tuple[np.ndarray, ...],
+    divided: tuple[np.ndarray, ...],
     attacker: Attack | None,
     byzantine: tuple[int, ...],
     streams: Streams,
 ) -> Shards:
     """The clients' records, the malicious clients' labels poisoned where the attack does that."""
     if not isinstance(attacker, DataAttack):
-        return Shards(data, parts)
+        return Shards(data, divided)
     labels = data.y.clone()
     for client in byzantine:
         rng = streams.attacker(POISON, client)
-        own = torch.from_numpy(parts[client]).to(labels.device)
+        own = torch.from_numpy(divided[client]).to(labels.device)
         labels[own] = attacker.poison_labels(labels[own], data.classes, rng)
-    return Shards(data, parts, labels)
+    return Shards(data, divided, labels)
 
 
 def rule(config: Config) -> Rule:
@@ -138,36 +138,36 @@ def codec(config: Config) -> Codec:
     return made
 
 
-def algorithm(
+def parts(
     config: Config,
-    model: FlatModel,
-    loss: Loss,
+    gradients: PerSampleGradients,
     mechanism: GaussianMechanism | None,
     participation: Participation,
     streams: Streams,
-    parts: tuple[np.ndarray, ...],
     projection: Projection | None,
-) -> Algorithm:
-    """The named algorithm, composed of the run's parts."""
-    settings = config.algorithm
-    assert settings.batch is not None
+) -> Parts:
+    """What the algorithm is composed of."""
+    assert config.algorithm.batch is not None
     if projection is None:
         assert config.projection.name is not None
         made = component("projection", config.projection.name)
         projection = made.build(k=config.projection.k, refresh=config.projection.refresh)
-    dtype = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
-    engine = PerSampleGradients(model, loss, compute_dtype=dtype)
-    composed = Parts(
-        gradient=StochasticGradient(engine, settings.batch, mechanism),
+    return Parts(
+        gradient=StochasticGradient(gradients, config.algorithm.batch, mechanism),
         planner=Planner(
             projection,
-            model.layout,
+            gradients.model.layout,
             seed=int(streams.public(PROJECTION).integers(2**63)),
             device=device(config),
         ),
         n=config.federation.clients,
         everybody=participation.everybody,
     )
+
+
+def algorithm(config: Config, composed: Parts, records: int) -> Algorithm:
+    """The named algorithm; ``records`` is the largest number that a client holds."""
+    settings = config.algorithm
     built: Algorithm = component("algorithm", settings.name).build(
         parts=composed,
         lr=settings.lr,
@@ -175,14 +175,20 @@ def algorithm(
         momentum=settings.momentum,
         mixing=settings.mixing,
         graph=settings.graph,
-        records=max(len(part) for part in parts),
+        records=records,
     )
     return built
 
 
-def client_weights(config: Config, parts: tuple[np.ndarray, ...]) -> Tensor | None:
+def gradients(config: Config, model: FlatModel, loss: Loss) -> PerSampleGradients:
+    """The gradient engine of the model."""
+    dtype = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
+    return PerSampleGradients(model, loss, compute_dtype=dtype)
+
+
+def client_weights(config: Config, divided: tuple[np.ndarray, ...]) -> Tensor | None:
     """FedAvg's n_k / n, from public sizes; with privacy they are secret, and all count the same."""
-    sizes = [len(part) for part in parts]
+    sizes = [len(part) for part in divided]
     if config.algorithm.name != "fedavg" or config.privacy is not None or len(set(sizes)) == 1:
         return None
     return torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
