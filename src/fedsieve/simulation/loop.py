@@ -106,7 +106,8 @@ class Simulation:
             "noise_seed": streams.noise_seed,
             "ledger": None if ledger is None else ledger.state(),
         }
-        return Checkpoint(self.round, {k: v.detach().cpu().clone() for k, v in tensors.items()}, facts)
+        copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+        return Checkpoint(self.round, copies, facts)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of the same job; call it before the first step.
