@@ -421,7 +421,7 @@ def test_shapes_and_values_that_do_not_fit_are_refused(arguments, message):
         engine.clipped_sums(known.pop("theta"), x, y, known.pop("counts"), **known)
 
 
-def test_settings_and_subspaces_that_do_not_exist_are_refused():
+def test_settings_and_subspaces_that_do_not_exist_are_refused(monkeypatch):
     model, theta, x, y, generator = case("mlp")
     with pytest.raises(ValueError, match="method='fast'"):
         PerSampleGradients(model, cross_entropy, method="fast")
@@ -432,5 +432,9 @@ def test_settings_and_subspaces_that_do_not_exist_are_refused():
     other = subspace("keep", case("softmax")[0].layout, generator)
     with pytest.raises(ValueError, match="subspace has d="):
         PerSampleGradients(model, cross_entropy).per_sample(theta, x, y, other)
+    wrong = Layered(model.layout, tuple(Keep() for _ in model.layout.slots))
+    monkeypatch.setattr(Layered, "k", 5)
+    with pytest.raises(ValueError, match="not k=5"):
+        PerSampleGradients(model, cross_entropy).per_sample(theta, x, y, wrong)
     with pytest.raises(ValueError, match="reduction='none'"):
         PerSampleGradients(model, nn.functional.cross_entropy).per_sample(theta, x, y)

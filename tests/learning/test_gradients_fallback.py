@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from fedsieve.learning.flat import FlatModel
 from fedsieve.learning.gradients import PerSampleGradients, SlowPathWarning
-from fedsieve.learning.layers import NoClosedFormError
+from fedsieve.learning.layers import NoClosedFormError, form_of
 from fedsieve.learning.losses import cross_entropy
 
 
@@ -195,6 +195,66 @@ def test_the_check_waits_for_two_usable_samples():
     engine.clipped_sums(model.read(), spoilt[:2], y[:2], (2,), clip=1.0)
     with pytest.raises(ValueError, match="mixes the samples"):
         engine.clipped_sums(model.read(), x, y, (5,), clip=1.0)
+
+
+class Split(Functional):
+    """Runs its first layer in two halves once the batch is large."""
+
+    def forward(self, x):
+        parts = x.split(2) if len(x) > 2 else [x]
+        return self.head(torch.tanh(torch.cat([self.first(part) for part in parts])))
+
+
+@pytest.mark.parametrize("method", ["auto", "closed-form"])
+def test_a_model_that_leaves_its_form_later_falls_back_then(method):
+    torch.manual_seed(0)
+    model = FlatModel(Split().double(), (4,))
+    theta = model.read()
+    x, y = batch()
+    engine = PerSampleGradients(model, cross_entropy, method=method)
+    first = engine.clipped_sums(theta, x[:2], y[:2], (2,), clip=0.5)
+    if method == "closed-form":
+        with pytest.raises(NoClosedFormError, match="runs more than once"):
+            engine.clipped_sums(theta, x, y, (2, 3), clip=0.5)
+        return
+    with pytest.warns(SlowPathWarning, match="layer 'first' runs more than once"):
+        later = engine.clipped_sums(theta, x, y, (2, 3), clip=0.5)
+    torch.testing.assert_close(later.sums[:1], first.sums, rtol=1e-9, atol=1e-12)
+    assert later.sums[1].any()
+
+
+class Choosing(nn.Module):
+    """Which layer it uses depends on its parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.choice = nn.Linear(4, 3)
+        self.other = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.choice(x) if float(self.choice.bias.detach()[0]) > 0 else self.other(x)
+
+
+def test_clients_whose_parameters_lead_to_other_layers():
+    torch.manual_seed(0)
+    model = FlatModel(Choosing().double(), (4,))
+    thetas = torch.randn(2, model.d, dtype=torch.float64)
+    place = next(s.start for s in model.layout.slots if s.name == "choice.bias")
+    thetas[:, place] = torch.tensor([1.0, -1.0])
+    x, y = batch()
+    engine = PerSampleGradients(model, cross_entropy)
+    with pytest.warns(SlowPathWarning, match="is used by some of the clients only"):
+        found = engine.clipped_sums(thetas, x, y, (2, 3), clip=None)
+    torch.testing.assert_close(found.sums[0], 2 * engine.mean(thetas[0], x[:2], y[:2]))
+    torch.testing.assert_close(found.sums[1], 3 * engine.mean(thetas[1], x[2:], y[2:]))
+
+
+@pytest.mark.parametrize("option", [{"max_norm": 1.0}, {"scale_grad_by_freq": True}])
+def test_embeddings_that_look_across_samples_have_no_closed_form(option):
+    layer = nn.Embedding(3, 2, **option)
+    form = form_of(layer)
+    with pytest.raises(NoClosedFormError, match="max_norm or scale_grad_by_freq"):
+        form(layer, torch.zeros(1, 2, dtype=torch.int64), torch.zeros(1, 2, 2))
 
 
 def test_dropout_is_quiet_while_the_ways_are_compared():

@@ -225,8 +225,8 @@ class PerSampleGradients:
         except NoClosedFormError as reason:
             if self.method == "closed-form":
                 raise
-            self._notify(f"{reason}; torch.func instead, which is slower")
-            self._way = AutogradRows(self.model, self._forward)
+            self._notify(f"{reason}; one backward pass per sample instead (slow)")
+            self._way = AutogradRows(self.model, self._forward, looped=True)
             job(self._way)
 
     def _settle(self, theta: Tensor, x: Tensor, y: Tensor) -> None:

@@ -90,8 +90,6 @@ class Bilinear:
 
     def rows(self, lo: int, hi: int) -> Tensor:
         """The gradients of samples lo..hi."""
-        if self._dense is not None:
-            return self._dense.rows(lo, hi)
         out = self.left.new_empty(hi - lo, self.width)
         shaped = out.view((hi - lo) * self.groups, -1, self.inputs)
         for a, b in self._pieces(lo, hi):

@@ -145,4 +145,5 @@ class Rows:
 
 def squared(rows: Tensor) -> Tensor:
     """Squared Euclidean norm of each row (B, width)."""
-    return torch.linalg.vector_norm(rows, dim=1).square_()
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1)
+    return norms.square_()
