@@ -323,7 +323,7 @@ def test_quiet_is_quiet(call: Callable[..., Told], trainer: list[dict[str, Any]]
 @pytest.mark.parametrize(
     ("problem", "code", "line"),
     [
-        (KeyboardInterrupt(), 130, "go on with: fedsieve resume there"),
+        (KeyboardInterrupt(), 1, "stopped; go on with: fedsieve resume 'over there'\n"),
         (toml.ConfigError("k=3 is\ntoo many"), 2, "error: k=3 is too many\n"),
     ],
 )
@@ -334,13 +334,25 @@ def test_how_a_run_ends_early(
     code: int,
     line: str,
 ) -> None:
-    def run(*_: object, **__: object) -> None:
+    def run(config: object, directory: Path, **_: object) -> None:
+        directory.mkdir()
+        (directory / "config.toml").touch()
         raise problem
 
     monkeypatch.setitem(sys.modules, "fedsieve.experiments.run", SimpleNamespace(run=run))
+    told = call("run", "--out", "over there")
+    assert (told.code, told.err) == (code, line)
+
+
+def test_a_run_that_is_stopped_before_it_began_cannot_be_resumed(
+    call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "fedsieve.experiments.run", SimpleNamespace(run=run))
     told = call("run", "--out", "there")
-    assert told.code == code
-    assert line in told.err
+    assert (told.code, told.err) == (1, "stopped before the first round\n")
 
 
 def test_our_own_errors_are_a_line_and_bugs_a_trace(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,8 +86,10 @@ def _continuable(directory: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        note(f"stopped; go on with: fedsieve resume {directory}")
-        raise
+        begun = (directory / "config.toml").is_file()
+        how = f"go on with: fedsieve resume {shlex.quote(str(directory))}"
+        note(f"stopped; {how}" if begun else "stopped before the first round")
+        raise typer.Exit(1) from None
 
 
 def _progress(quiet: bool, as_json: bool) -> Literal["auto", "quiet", "json"]:

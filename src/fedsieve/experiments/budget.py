@@ -8,7 +8,6 @@ calibrated for the client that spends most.
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 from fedsieve.experiments.config import Config
 from fedsieve.learning.data import Shards
@@ -31,6 +30,12 @@ def mechanism(
         assert privacy.epsilon is not None
         epsilon, delta, relation = privacy.epsilon, privacy.delta, privacy.relation
         spenders = biggest_spenders(config, shards, participation, streams)
+        if not spenders:
+            raise ValueError(
+                f"rounds={config.rounds}: with this seed, federation.participation and "
+                f"federation.dropout={config.federation.dropout} no client ever sends anything, so "
+                "no noise follows from privacy.epsilon; allow more rounds or fewer drop-outs"
+            )
         sigma = max(noise_multiplier(epsilon, q, t, delta, relation) for q, t in spenders)
     return GaussianMechanism(privacy.clip, sigma, batch)
 
@@ -56,9 +61,7 @@ def biggest_spenders(
     ]
 
 
-def ledger(
-    config: Config, used: GaussianMechanism | None, streams: Streams, journal: Path | None
-) -> Ledger | None:
+def ledger(config: Config, used: GaussianMechanism | None, streams: Streams) -> Ledger | None:
     """The ledger of the run; it refuses to exceed ``privacy.epsilon`` where that is given."""
     if used is None or config.privacy is None:
         return None
@@ -67,6 +70,5 @@ def ledger(
         config.privacy.relation,
         repeatable=streams.noise_seed is not None,
         limit=config.privacy.epsilon,
-        journal=journal,
         noise_source=streams.noise_source,
     )

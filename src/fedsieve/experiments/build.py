@@ -7,11 +7,11 @@ named component.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from fedsieve.aggregation import Rule
@@ -28,6 +28,16 @@ from fedsieve.randomness import Streams
 from fedsieve.simulation.job import Job
 from fedsieve.simulation.participation import Participation
 
+PLACES = {
+    "model": ("model", "name"),
+    "data": ("data", "name"),
+    "parts": ("data", "partition"),
+    "rule": ("aggregation", "rule"),
+    "attack": ("attack", "name"),
+    "projection": ("projection", "name"),
+}
+"""What the caller may pass -> section and key of the name that it takes the place of."""
+
 
 @dataclass(frozen=True)
 class Objects:
@@ -36,7 +46,7 @@ class Objects:
     Args:
         model: A module to train, with its initial parameters.
         data: A data set.
-        parts: Per client the positions of its training records.
+        parts: Per client the positions of its training records, in any order.
         rule: A robust rule.
         attack: What the malicious clients do.
         projection: A shared linear map.
@@ -44,29 +54,39 @@ class Objects:
 
     model: nn.Module | None = None
     data: Dataset | None = None
-    parts: tuple[np.ndarray, ...] | None = None
+    parts: Sequence[ArrayLike] | None = None
     rule: Rule | None = None
     attack: Attack | None = None
     projection: Projection | None = None
 
     def named(self, config: Config) -> Config:
         """The configuration with ``custom:`` names where an object takes a component's place."""
-        places = {
-            "model": ("model", "name"),
-            "data": ("data", "name"),
-            "parts": ("data", "partition"),
-            "rule": ("aggregation", "rule"),
-            "attack": ("attack", "name"),
-            "projection": ("projection", "name"),
-        }
         changed: dict[str, Any] = {}
-        for given, (section, key) in places.items():
+        for given, (section, key) in PLACES.items():
             value = getattr(self, given)
             if value is not None:
                 held = changed.get(section, getattr(config, section))
                 name = CUSTOM + (value.name if isinstance(value, Dataset) else type(value).__name__)
                 changed[section] = held.model_copy(update={key: name})
         return config.model_copy(update=changed) if changed else config
+
+    def refuse_missing(self, config: Config) -> None:
+        """Refuse a configuration that names objects which are not here.
+
+        Raises:
+            ValueError: Naming the keys, and the arguments that are needed.
+        """
+        missing = {
+            f"{section}.{key}={name!r}": f"{given}="
+            for given, (section, key) in PLACES.items()
+            if (name := getattr(getattr(config, section), key) or "").startswith(CUSTOM)
+            and getattr(self, given) is None
+        }
+        if missing:
+            raise ValueError(
+                f"{' and '.join(missing)}: the caller's own object; give it to fedsieve.run or "
+                f"fedsieve.resume as {', '.join(missing.values())}"
+            )
 
 
 @dataclass(frozen=True)
@@ -90,24 +110,27 @@ class Built:
     k: int
 
 
-def build(config: Config, objects: Objects | None = None, journal: Path | None = None) -> Built:
+def build(config: Config, objects: Objects | None = None) -> Built:
     """Make every object of a run.
 
     Args:
         config: What the user gave; open settings are filled in.
         objects: What takes the place of named components.
-        journal: Where the privacy ledger writes every release; ``None`` keeps it in memory.
 
     Raises:
         ValueError: A setting that data or model do not allow, with key and value.
     """
     objects = objects or Objects()
+    objects.refuse_missing(config)
     config = objects.named(config)
     streams = Streams(config.seed, config.privacy.noise_seed if config.privacy else None)
     device = pieces.device(config)
     dataset = objects.data or pieces.dataset(config)
     checks.fits_data(config, task=dataset.task, owners=dataset.owners is not None)
-    parts = objects.parts or pieces.divide(config, dataset, streams)
+    if objects.parts is None:
+        parts = pieces.divide(config, dataset, streams)
+    else:
+        parts = pieces.own_parts(objects.parts, len(dataset.y))
     module = objects.model or pieces.module(config, dataset, streams)
     model = FlatModel(module, dataset.input_shape)
     config = resolve(config, pieces.facts(model, dataset, parts))
@@ -120,6 +143,8 @@ def build(config: Config, objects: Objects | None = None, journal: Path | None =
         stragglers=federation.stragglers,
         reliable=byzantine,
     )
+    rule = objects.rule or pieces.rule(config)
+    rule.check(federation.cohort)
     attack = objects.attack or pieces.attack(config)
     shards = pieces.shards(dataset.to(device), parts, attack, byzantine, streams)
     mechanism = budget.mechanism(config, shards, participation, streams)
@@ -144,14 +169,14 @@ def build(config: Config, objects: Objects | None = None, journal: Path | None =
         shards=shards,
         evaluate=measure,
         streams=streams,
-        rule=objects.rule or pieces.rule(config),
+        rule=rule,
         participation=participation,
         codec=pieces.codec(config),
         rounds=config.rounds,
         steps=config.algorithm.local_steps or 1,
         byzantine=byzantine,
         attack=attack,
-        ledger=budget.ledger(config, mechanism, streams, journal),
+        ledger=budget.ledger(config, mechanism, streams),
         client_weights=pieces.client_weights(config, parts),
         evaluate_every=config.evaluation.every,
         workers=pieces.workers(config),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from fedsieve.aggregation import Rule
@@ -68,6 +70,24 @@ def divide(config: Config, data: Dataset, streams: Streams) -> tuple[np.ndarray,
         sizes=config.data.sizes,
         size_alpha=config.data.size_alpha,
     )
+
+
+def own_parts(parts: Sequence[ArrayLike], records: int) -> tuple[np.ndarray, ...]:
+    """The caller's own division of the training records, sorted.
+
+    Raises:
+        ValueError: A client holds nothing, a record does not exist, or two clients hold it.
+    """
+    sorted_ = tuple(np.sort(np.asarray(part, dtype=np.int64).ravel()) for part in parts)
+    empty = [client for client, part in enumerate(sorted_) if not len(part)]
+    if empty or not sorted_:
+        raise ValueError(f"parts: clients {empty} of {len(sorted_)} hold no record")
+    held, times = np.unique(np.concatenate(sorted_), return_counts=True)
+    if held[0] < 0 or held[-1] >= records:
+        raise ValueError(f"parts: positions {held[0]}..{held[-1]} must lie in 0..{records - 1}")
+    if times.max() > 1:
+        raise ValueError(f"parts: record {held[times.argmax()]} is dealt {times.max()} times")
+    return sorted_
 
 
 def module(config: Config, data: Dataset, streams: Streams) -> nn.Module:

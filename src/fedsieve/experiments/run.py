@@ -3,6 +3,7 @@
 A run directory is always in one of three states: without a checkpoint (start over), with a
 checkpoint (``resume`` goes on from it), finished (``summary.json`` is there). What is written at a
 checkpoint is written in the order metrics, checkpoint, so metrics never lack a checkpointed round.
+The manifest is the last of the files that describe a run, so where it is, the others are too.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from fedsieve.experiments import toml
 from fedsieve.experiments.build import Built, Objects, build
-from fedsieve.experiments.config import CUSTOM, Config
+from fedsieve.experiments.config import Config
 from fedsieve.experiments.interrupts import deferred_interrupt
 from fedsieve.experiments.progress import Style, teller
 from fedsieve.experiments.report import report
@@ -33,6 +34,7 @@ from fedsieve.simulation.loop import Simulation
 
 JOURNAL = "ledger.jsonl"
 MODEL = "model.safetensors"
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def run(
             configuration.
         directory: Run directory to write; ``None`` keeps everything in memory.
         progress: ``auto``, ``plain``, ``quiet`` or ``json``.
-        objects: The caller's own ``model`` (an ``nn.Module``), ``data`` (a `Dataset`), ``parts``,
+        **objects: The caller's own ``model`` (an ``nn.Module``), ``data`` (a `Dataset`), ``parts``,
             ``rule``, ``attack`` or ``projection`` instead of named ones.
 
     Raises:
@@ -82,15 +84,16 @@ def run(
         (2, None)
     """
     settled = _config(config)
-    with toml.refusing():
-        given = Objects(**objects)
-        where = None if directory is None else RunDirectory.create(Path(directory), settled)
-        journal = None if where is None else where.path / JOURNAL
-        if journal is not None:
-            journal.unlink(missing_ok=True)  # of a run that never reached a checkpoint
-        built = build(settled, given, journal)
+    where = None if directory is None else RunDirectory(Path(directory))
     if where is not None:
+        where.refuse_if_taken()
+    with toml.refusing():
+        built = build(settled, Objects(**objects))
+    if where is not None:
+        RunDirectory.create(where.path, built.config)
+        (where.path / JOURNAL).unlink(missing_ok=True)  # of a run that never reached a checkpoint
         _describe(where, built)
+        built = _journalled(where, built)
     return _finish(built, Simulation(built.job), Metrics(), where, progress, before=0.0)
 
 
@@ -100,7 +103,7 @@ def resume(directory: str | PathLike[str], *, progress: Style = "quiet", **objec
     Args:
         directory: The run directory.
         progress: ``auto``, ``plain``, ``quiet`` or ``json``.
-        objects: The objects that the run was started with, if it was started with any.
+        **objects: The objects that the run was started with, if it was started with any.
 
     Raises:
         ConfigError: There is no run, or it was started with objects that are not given.
@@ -108,22 +111,20 @@ def resume(directory: str | PathLike[str], *, progress: Style = "quiet", **objec
     """
     where = RunDirectory.open(Path(directory))
     config = where.config()
-    if CUSTOM in toml.dump(config) and not objects:
-        raise toml.ConfigError(
-            f"{where.path} was started with the caller's own objects; pass them to fedsieve.resume"
-        )
     if where.finished:
+        if not (where.path / REPORT).is_file():  # killed while the report was drawn
+            report([where.path])
         theta = safetensors.torch.load_file(where.path / MODEL)["theta"]
         return Result(where.summary(), where.path, where.metrics(), theta, config)
     checkpoint = newest(where.checkpoints)
     with toml.refusing():
         built = build(config, Objects(**objects))
-    _same_data(where, built)
+    if where.manifest():
+        _same_data(where, built)
+    else:  # killed before it had begun
+        _describe(where, built)
     facts = {} if checkpoint is None else checkpoint.facts
-    ledger = built.job.ledger
-    if ledger is not None:
-        ledger = Ledger.restore(facts.get("ledger") or ledger.state(), where.path / JOURNAL)
-        built = replace(built, job=replace(built.job, ledger=ledger))
+    built = _journalled(where, built, facts.get("ledger"))
     simulation, metrics = Simulation(built.job), Metrics(where.metrics())
     if checkpoint is not None:
         simulation.restore(checkpoint)
@@ -144,7 +145,7 @@ def _finish(
     every = built.config.checkpoint.every
 
     def keep() -> None:
-        if where is not None and every:
+        if where is not None:
             where.save_metrics(metrics)
             state = simulation.checkpoint()
             state.facts["seconds_total"] = before + time.perf_counter() - start
@@ -153,7 +154,7 @@ def _finish(
     with teller(progress, built.job.rounds, simulation.round) as told, deferred_interrupt() as wish:
         told.say(built.dataset.source)
         with simulation:
-            if simulation.round == 0:
+            if every and simulation.round == 0:
                 keep()  # from here on the run can be resumed, whatever happens to it
             try:
                 while simulation.round < built.job.rounds:
@@ -166,7 +167,9 @@ def _finish(
                         raise KeyboardInterrupt
             except BudgetExceededError as spent:
                 told.say(f"stopped after {simulation.round} of {built.job.rounds} rounds: {spent}")
-        keep()
+                metrics.amend(simulation.measured())
+        if every:
+            keep()
     seconds = before + time.perf_counter() - start
     theta = simulation.theta.detach().cpu().contiguous()
     summary = summarise(built, metrics.table(), seconds)
@@ -193,6 +196,13 @@ def _describe(where: RunDirectory, built: Built) -> None:
     """Write down what the run is, before its first round."""
     data, job = built.dataset, built.job
     where.save_config(built.config)
+    parts = job.shards.parts
+    if data.classes:
+        counts = class_histogram(data.y.numpy(), parts, data.classes)
+        names = [str(c) for c in range(data.classes)]
+    else:
+        counts, names = np.array([[len(part)] for part in parts]), ["records"]
+    where.save_partition(counts, names, job.byzantine)
     where.save_manifest(
         manifest(
             built.config,
@@ -202,13 +212,15 @@ def _describe(where: RunDirectory, built: Built) -> None:
             noise_source=None if job.ledger is None else job.streams.noise_source,
         )
     )
-    parts = job.shards.parts
-    if data.classes:
-        counts = class_histogram(data.y.numpy(), parts, data.classes)
-        names = [str(c) for c in range(data.classes)]
-    else:
-        counts, names = np.array([[len(part)] for part in parts]), ["records"]
-    where.save_partition(counts, names, job.byzantine)
+
+
+def _journalled(where: RunDirectory, built: Built, held: dict[str, Any] | None = None) -> Built:
+    """The run with the ledger that a checkpoint holds, if any, and that writes its journal."""
+    ledger = built.job.ledger
+    if ledger is None:
+        return built
+    ledger = Ledger.restore(held or ledger.state(), where.path / JOURNAL)
+    return replace(built, job=replace(built.job, ledger=ledger))
 
 
 def _same_data(where: RunDirectory, built: Built) -> None:

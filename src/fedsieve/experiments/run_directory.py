@@ -124,6 +124,11 @@ class Metrics:
             raise ValueError(f"round={row['round']} does not follow {self._rows[-1]['round']}")
         self._rows.append({name: _cell(row.get(name)) for name in SCHEMA.names})
 
+    def amend(self, figures: Mapping[str, Any]) -> None:
+        """Fill in figures of the last round, if there is one."""
+        if self._rows:
+            self._rows[-1] |= {name: _cell(value) for name, value in figures.items()}
+
     def truncate(self, rounds: int) -> None:
         """Forget every round from number ``rounds`` on: what a crash left behind a checkpoint."""
         self._rows = [row for row in self._rows if row["round"] < rounds]

@@ -71,9 +71,8 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
 
 def saved(folder: Path) -> list[Path]:
     """The whole checkpoints in ``folder``, oldest first."""
-    return sorted(
-        p for p in folder.glob("round-*") if p.is_dir() and not p.name.endswith(_UNFINISHED)
-    )
+    whole = [p for p in folder.glob("round-*") if p.is_dir() and p.suffix != _UNFINISHED]
+    return sorted(whole, key=lambda p: (len(p.name), p.name))  # round 1,000,000 after 999,999
 
 
 def load(path: Path) -> Checkpoint:
@@ -86,10 +85,11 @@ def load(path: Path) -> Checkpoint:
     try:
         manifest = json.loads((path / "manifest.json").read_text())
         content = (path / "state.safetensors").read_bytes()
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a whole checkpoint: {error}") from error
-    if manifest.get("format") != FORMAT:
-        raise CheckpointError(f"{path} has format {manifest.get('format')}; this is {FORMAT}")
+        format_ = manifest["format"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise CheckpointError(f"{path} is not a whole checkpoint: {error!r}") from error
+    if format_ != FORMAT:
+        raise CheckpointError(f"{path} has format {format_}; this is {FORMAT}")
     found = hashlib.sha256(content).hexdigest()
     if found != manifest["sha256"]:
         raise CheckpointError(

@@ -87,12 +87,18 @@ class Simulation:
         self.round += 1
         if self.round % job.evaluate_every == 0 or self.round == job.rounds:
             with clock("evaluate"):
-                row["accuracy"], row["loss"] = self._measure()
-                if job.ledger is not None:
-                    # exact figures take 10 ms each: too much in a run that wants hundreds of them
-                    many = job.rounds > 100 * job.evaluate_every and self.round < job.rounds
-                    row["epsilon"] = job.ledger.guarantee(rounded=many).epsilon
+                # exact figures take 10 ms each: too much in a run that wants hundreds of them
+                many = job.rounds > 100 * job.evaluate_every and self.round < job.rounds
+                row |= self.measured(rounded=many)
         row.update({f"seconds_{phase}": spent for phase, spent in clock.spent.items()})
+        return row
+
+    def measured(self, *, rounded: bool = False) -> Row:
+        """Accuracy, loss and epsilon as they are now; rounded, an upper bound of epsilon."""
+        accuracy, loss = self._quality()
+        row: Row = {"accuracy": accuracy, "loss": loss}
+        if self.job.ledger is not None:
+            row["epsilon"] = self.job.ledger.guarantee(rounded=rounded).epsilon
         return row
 
     def checkpoint(self) -> Checkpoint:
@@ -176,7 +182,7 @@ class Simulation:
             return row | {"skipped": True}
         return row | recorder.row
 
-    def _measure(self) -> tuple[float, float]:
+    def _quality(self) -> tuple[float, float]:
         theta = self.theta
         if theta.ndim == 1:
             return self.job.evaluate(theta)

@@ -15,6 +15,7 @@ import contextlib
 import pickle
 import signal
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -100,15 +101,17 @@ class Workers:
             self._messages,
             self._counter,
         )
-        for number in range(processes):
-            ours, theirs = context.Pipe()
-            process = context.Process(
-                target=_work, args=(theirs, setting), name=f"fedsieve-worker-{number}", daemon=True
-            )
-            process.start()
-            theirs.close()  # so that a dead worker reads as an end of file
-            self._processes.append(process)
-            self._pipes.append(ours)
+        with _interrupts_held():
+            for number in range(processes):
+                ours, theirs = context.Pipe()
+                name = f"fedsieve-worker-{number}"
+                process = context.Process(
+                    target=_work, args=(theirs, setting), name=name, daemon=True
+                )
+                process.start()
+                theirs.close()  # so that a dead worker reads as an end of file
+                self._processes.append(process)
+                self._pipes.append(ours)
 
     @property
     def pids(self) -> list[int]:
@@ -162,6 +165,22 @@ class Workers:
                 process.terminate()
                 process.join()
         self._processes, self._pipes = [], []
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Block Ctrl-C for a moment; processes that are started meanwhile never hear of it.
+
+    They inherit the blocked signal, so that it cannot end them while they are still importing.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # pragma: no cover - missing on Windows only
+        yield
+        return
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 def _own(tensor: Tensor) -> Tensor:
