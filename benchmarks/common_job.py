@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from peers import process_tree
+from peers import _process_tree as process_tree
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
