@@ -75,6 +75,8 @@ def table(rows: list[Row], rates: dict[int, dict[str, float]]) -> str:
 
 def cells_of(row: Row) -> tuple[str, ...]:
     """One line of the table."""
+    if not row.rounds:
+        return (f"{row.engine} (failed, see below)", *["-"] * 12)
     milliseconds = (row.median, row.minimum, row.p10, row.p90)
     return (
         row.engine + (" (failed, see below)" if row.error else ""),
