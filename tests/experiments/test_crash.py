@@ -464,6 +464,7 @@ def command() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="process groups are read in /proc")
 def test_a_run_with_workers_survives_ctrl_c_and_sigkill_and_leaves_no_orphan(
     command: Callable[..., subprocess.Popen[str]],

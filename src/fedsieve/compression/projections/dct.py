@@ -24,8 +24,8 @@ from fedsieve.compression.projections._settings import check_settings, check_siz
 from fedsieve.learning.layout import InputBasis, Keep, Layout, Slot
 from fedsieve.registry import register
 
-SIXTEENTH = 16
-"""Where k is left open, one frequency in so many is kept (49 of 784 for a 28 x 28 image)."""
+SHARE = 12
+"""Where k is left open, one frequency in so many is kept (65 of 784 for a 28 x 28 image)."""
 
 
 @register("projection", "dct", paper="Ahmed, Natarajan, Rao 1974")
@@ -35,7 +35,7 @@ class Dct:
 
     Args:
         k: Numbers in a message, at most; the largest number of frequencies that fits is taken.
-            ``None``: a sixteenth of the frequencies.
+            ``None``: a twelfth of the frequencies.
         refresh: Without effect: the basis is the same in every round.
 
     Raises:
@@ -64,7 +64,7 @@ class Dct:
         kept, step = layout.d - slot.size, slot.matrix[0] * channels
         pixels = height * width
         if self.k is None:
-            r = max(1, pixels // SIXTEENTH)
+            r = max(1, pixels // SHARE)
         else:
             why = f"all of {kept} other parameters and {step} numbers for each frequency"
             check_size(self.k, kept + step, layout.d, why)
