@@ -385,3 +385,18 @@ def test_bfloat16_runs_the_model_narrow_and_the_rest_wide():
     assert narrow.sums.dtype == torch.float32
     error = (narrow.sums - wide.sums).norm() / wide.sums.norm()
     assert 1e-5 < error < 0.1  # bfloat16 keeps 8 bits; zero would mean that nothing was narrow
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_means_of_many_clients_in_one_pass_equal_one_pass_each(name):
+    generator = torch.Generator().manual_seed(3)
+    module = component("model", name).build(
+        input_shape=(1, 12, 12), outputs=4, hidden=(5,), generator=generator
+    )
+    engine = PerSampleGradients(FlatModel(module, (1, 12, 12)), cross_entropy)
+    start = engine.model.read()
+    theta = start + 0.1 * torch.randn(3, len(start), generator=generator)
+    x = torch.randn(6, 1, 12, 12, generator=generator)
+    y = torch.randint(0, 4, (6,), generator=generator)
+    each = [engine.mean(theta[i], x[2 * i : 2 * i + 2], y[2 * i : 2 * i + 2]) for i in range(3)]
+    torch.testing.assert_close(engine.means(theta, x, y), torch.stack(each), rtol=1e-4, atol=1e-6)

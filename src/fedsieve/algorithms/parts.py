@@ -64,11 +64,7 @@ class StochasticGradient:
     ) -> tuple[Tensor, Info]:
         """Gradient estimates (m, k) at ``theta``, (d,) or (m, d), and their diagnostics."""
         if self.mechanism is None:
-            sums = self.gradients.clipped_sums(
-                theta, batch.x, batch.y, batch.counts, clip=None, subspace=subspace
-            )
-            counts = torch.tensor(batch.counts, device=theta.device).clamp(min=1)
-            return sums.sums / counts[:, None], {}
+            return self._plain(theta, batch, subspace), {}
         clip = self.mechanism.clip
         result = self.gradients.clipped_sums(
             theta, batch.x, batch.y, batch.counts, clip=clip, subspace=subspace
@@ -83,6 +79,15 @@ class StochasticGradient:
         if len(result.norms):
             info["clipped_fraction"] = float((result.norms > clip).float().mean())
         return released, info
+
+    def _plain(self, theta: Tensor, batch: Batch, subspace: Subspace) -> Tensor:
+        if theta.ndim == 2 and theta.device.type != "cpu" and len(set(batch.counts)) == 1:
+            return subspace.project(self.gradients.means(theta, batch.x, batch.y))
+        result = self.gradients.clipped_sums(
+            theta, batch.x, batch.y, batch.counts, clip=None, subspace=subspace
+        )
+        counts = torch.tensor(batch.counts, device=theta.device).clamp(min=1)
+        return result.sums / counts[:, None]
 
     def once(self, broadcast: Broadcast, cohort: Cohort) -> tuple[Tensor, Info]:
         """One estimate per client (m, k) at the broadcast theta_t (d,)."""

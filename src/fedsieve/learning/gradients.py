@@ -22,7 +22,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from fedsieve.learning._autograd import AutogradRows, evaluating, mean_gradient
+from fedsieve.learning._autograd import (
+    AutogradRows,
+    evaluating,
+    mean_gradient,
+    mean_gradients,
+)
 from fedsieve.learning._closed_forms import ClosedForms
 from fedsieve.learning._plan import Plan
 from fedsieve.learning._work import Forward, Work, all_finite
@@ -205,6 +210,18 @@ class PerSampleGradients:
         self.model.bind(theta)
         out = torch.empty_like(theta) if out is None else out
         return mean_gradient(self.model, self._forward, _as(theta, x), y, out)
+
+    def means(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """The gradients (n, d) of n clients' mean losses in one batched pass; not private.
+
+        Args:
+            theta: Parameters (n, d), a row per client.
+            x: Samples (n B, ...), the same number B >= 1 of each client, one client after another.
+            y: Targets (n B, ...).
+        """
+        n = len(theta)
+        x, y = (t.unflatten(0, (n, -1)) for t in (_as(theta, x), y))
+        return mean_gradients(self.model, self._forward, theta, x, y)
 
     # Which way a model goes: closed forms, vmap, or one backward pass per sample.
 
