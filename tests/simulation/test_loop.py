@@ -34,7 +34,7 @@ def ledger():
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_learns(make_job, name):
-    simulation, rows = rows_of(make_job(name, rounds=30, steps=3))
+    _, rows = rows_of(make_job(name, rounds=30, steps=3))
     assert rows[-1]["accuracy"] > 0.9
     assert rows[-1]["loss"] < rows[0]["loss"]
     assert not any(row["skipped"] for row in rows)
@@ -213,6 +213,7 @@ def test_phases_add_up_to_the_round(make_job):
     _, rows = rows_of(make_job(byzantine=(5,), attack=ALIE(), rule=CAF(1)))
     phases = {key for key in rows[0] if key.startswith("seconds_")}
     assert phases == {
-        f"seconds_{p}" for p in "sample client codec attack server aggregate evaluate".split()
+        f"seconds_{p}"
+        for p in ("sample", "client", "codec", "attack", "server", "aggregate", "evaluate")
     }
     assert all(row[phase] >= 0 for row in rows for phase in phases)
