@@ -43,6 +43,12 @@ def local_steps(
         ``None``; diagnostics averaged over the steps.
     """
     plain = gradient.mechanism is None and len(cohort.ids) == 1 and is_identity(subspace)
+    if plain and correction is None:
+        y = start.clone()
+        for step in range(cohort.steps[0]):
+            batch = gradient.draw(cohort, round_, step)
+            gradient.gradients.descend(y[0], batch.x, batch.y, lr)
+        return y, None, {}
     y, total = start.clone(), None if correction is None else torch.zeros_like(correction)
     info: Counter[str] = Counter()
     steps = torch.tensor(cohort.steps, device=y.device)

@@ -26,7 +26,9 @@ def demo(
     """Compare privacy without attack, under attack, with a robust rule, and with sieve."""
     from fedsieve.cli.train import first_free
     from fedsieve.experiments.demo import compare
+    from fedsieve.simulation.memory import keep_freed_memory
 
+    keep_freed_memory()
     compare(
         first_free(Path("runs") / "demo") if out is None else out,
         data=data,

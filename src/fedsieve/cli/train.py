@@ -58,7 +58,9 @@ def run(
     _refuse_if_taken(directory)
 
     from fedsieve.experiments.run import run as train
+    from fedsieve.simulation.memory import keep_freed_memory
 
+    keep_freed_memory()
     with _continuable(directory):
         result = train(config, directory, progress=_progress(quiet, as_json))
     _tell(result, quiet, as_json)
@@ -74,7 +76,9 @@ def resume(
     A run that is finished is left as it is, and its summary is printed again.
     """
     from fedsieve.experiments.run import resume as proceed
+    from fedsieve.simulation.memory import keep_freed_memory
 
+    keep_freed_memory()
     with _continuable(directory):
         result = proceed(directory, progress=_progress(quiet, as_json))
     _tell(result, quiet, as_json)

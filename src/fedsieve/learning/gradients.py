@@ -25,6 +25,7 @@ from torch import Tensor
 from fedsieve.learning._autograd import (
     AutogradRows,
     evaluating,
+    gradients_of_mean,
     mean_gradient,
     mean_gradients,
 )
@@ -210,6 +211,21 @@ class PerSampleGradients:
         self.model.bind(theta)
         out = torch.empty_like(theta) if out is None else out
         return mean_gradient(self.model, self._forward, _as(theta, x), y, out)
+
+    def descend(self, theta: Tensor, x: Tensor, y: Tensor, lr: float) -> None:
+        """One plain step in place, theta <- theta - lr g, without g as one vector; not private.
+
+        Args:
+            theta: Parameters (d,), changed.
+            x: Samples (B, ...), B >= 1.
+            y: Targets (B, ...).
+            lr: Step size.
+        """
+        self.model.bind(theta)
+        found = gradients_of_mean(self.model, self._forward, _as(theta, x), y)
+        views = self.model.views(theta)
+        pairs = [(v, g) for v, g in zip(views, found, strict=True) if g is not None]
+        torch._foreach_add_([v for v, _ in pairs], [g for _, g in pairs], alpha=-lr)
 
     def means(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """The gradients (n, d) of n clients' mean losses in one batched pass; not private.

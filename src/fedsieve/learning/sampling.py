@@ -7,8 +7,10 @@ other clients take part or on the process in which the client runs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedsieve.learning.data import Batch, Shards
 from fedsieve.randomness import Streams
@@ -57,9 +59,16 @@ def minibatch(
         part = shards.parts[client]
         size = min(batch, len(part))
         epoch, slice_ = divmod(step, len(part) // size)
-        shuffled = streams.data(client, round_, epoch).permutation(len(part))
+        shuffled = _shuffled(streams, len(part), client, round_, epoch)
         chosen.append(part[shuffled[slice_ * size : (slice_ + 1) * size]])
     return _joined(shards, chosen)
+
+
+@lru_cache(maxsize=1)  # a client's steps follow one another in the same shuffle
+def _shuffled(
+    streams: Streams, size: int, client: int, round_: int, epoch: int
+) -> NDArray[np.int64]:
+    return streams.data(client, round_, epoch).permutation(size)
 
 
 def _joined(shards: Shards, chosen: list[np.ndarray]) -> Batch:

@@ -215,7 +215,8 @@ class _Recorder:
             weights = self._client_weights if whole else None
             result = self._job.rule.aggregate(stack, weights)
             if whole and not self.row:
-                mean = stack[self._honest.to(stack.device)].mean(0)
+                honest = stack if self._honest.all() else stack[self._honest.to(stack.device)]
+                mean = honest.new_full((len(honest),), 1 / len(honest)) @ honest
                 told = [math.nan] * self._job.participation.clients
                 for client, weight in zip(self._senders, result.weights.tolist(), strict=True):
                     told[client] = weight

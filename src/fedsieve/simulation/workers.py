@@ -28,6 +28,7 @@ from fedsieve.learning.data import Shards
 from fedsieve.learning.layout import Subspace
 from fedsieve.randomness import Streams
 from fedsieve.simulation.executors import averaged
+from fedsieve.simulation.memory import keep_freed_memory
 
 
 class WorkerError(RuntimeError):
@@ -119,7 +120,7 @@ class Workers:
         return [p.pid for p in self._processes if p.pid is not None]
 
     def run(self, broadcast: Broadcast, memory: Tensors, cohort: Cohort) -> Sent:
-        """The messages of the cohort.
+        """The messages of the cohort, valid until the next round.
 
         Raises:
             WorkerError: A client rule raised, or a worker died.
@@ -151,7 +152,7 @@ class Workers:
         except (EOFError, OSError) as error:
             raise WorkerError(f"a worker process died ({error!r}); round not finished") from error
         ordered = [infos[i] for i in range(len(cohort.ids))]
-        return Sent(self._messages[: len(cohort.ids)].clone(), averaged(ordered))
+        return Sent(self._messages[: len(cohort.ids)], averaged(ordered))
 
     def close(self) -> None:
         """End the workers; a worker that does not listen is terminated."""
@@ -199,6 +200,7 @@ def _without_records(shards: Shards) -> Shards:
 def _work(pipe: Any, setting: _Setting) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    keep_freed_memory()
     algorithm, shards, streams = pickle.loads(setting.recipe)  # noqa: S301 - from our own parent
     shards = replace(shards, dataset=replace(shards.dataset, **setting.records))
     subspace: Subspace | None = None

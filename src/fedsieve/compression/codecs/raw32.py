@@ -42,7 +42,10 @@ class Raw32:
         """The bytes of a vector (k,)."""
         numbers = to_numpy(x)
         size = len(numbers)
-        return frame(Header(Code.RAW, Type.FLOAT32, size, size), numbers.tobytes())
+        return frame(
+            Header(Code.RAW, Type.FLOAT32, size, size),
+            np.ascontiguousarray(numbers).view(np.uint8).data,
+        )
 
     def decode(self, data: bytes, size: int | None = None) -> Tensor:
         """The vector (k,).

@@ -61,7 +61,7 @@ class Header:
     count: int
 
 
-def frame(header: Header, *body: bytes) -> bytes:
+def frame(header: Header, *body: bytes | memoryview) -> bytes:
     """A message's bytes."""
     fields = (MAGIC, VERSION, header.code, header.type, 0, header.size, header.count)
     return b"".join((HEADER.pack(*fields), *body))
