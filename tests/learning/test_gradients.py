@@ -400,3 +400,14 @@ def test_means_of_many_clients_in_one_pass_equal_one_pass_each(name):
     y = torch.randint(0, 4, (6,), generator=generator)
     each = [engine.mean(theta[i], x[2 * i : 2 * i + 2], y[2 * i : 2 * i + 2]) for i in range(3)]
     torch.testing.assert_close(engine.means(theta, x, y), torch.stack(each), rtol=1e-4, atol=1e-6)
+
+
+def test_a_step_in_place_is_a_step_along_the_mean_gradient():
+    generator = torch.Generator().manual_seed(3)
+    module = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4))
+    engine = PerSampleGradients(FlatModel(module, (6,)), cross_entropy)
+    x, y = torch.randn(8, 6, generator=generator), torch.randint(0, 4, (8,), generator=generator)
+    theta = engine.model.read()
+    expected = theta - 0.3 * engine.mean(theta, x, y)
+    engine.descend(theta, x, y, lr=0.3)
+    torch.testing.assert_close(theta, expected)
