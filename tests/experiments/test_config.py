@@ -209,7 +209,7 @@ def test_f_is_bounded_by_the_rule_and_the_cohort(rule: str) -> None:
         parse({"federation": settings, "aggregation": {"rule": rule}})
     parse({"federation": settings, "aggregation": {"rule": rule, "f": largest}})
     half = {"clients": 10, "byzantine": 3, "participation": 0.5}
-    with pytest.raises(ConfigError, match="with 5 clients per round"):
+    with pytest.raises(ConfigError, match="with 5 clients to aggregate"):
         parse({"federation": half, "aggregation": {"rule": rule}})
 
 

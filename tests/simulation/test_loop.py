@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from fedsieve.aggregation import CAF, Mean, TrimmedMean
+from fedsieve.aggregation import CAF, NNM, Mean, TrimmedMean
 from fedsieve.compression.codecs import Raw32
 from fedsieve.compression.projections import LowRank, RandomMask
-from fedsieve.poisoning import ALIE, FOE, SignFlip
+from fedsieve.poisoning import ALIE, FOE, Scene, SignFlip
 from fedsieve.privacy import GaussianMechanism, Ledger
 from fedsieve.simulation.checkpoint import newest, save
+from fedsieve.simulation.clock import Clock
+from fedsieve.simulation.delivery import deliver
 from fedsieve.simulation.executors import OneByOne
 from fedsieve.simulation.loop import Simulation
 
@@ -217,3 +219,95 @@ def test_phases_add_up_to_the_round(make_job):
         for p in ("sample", "client", "codec", "attack", "server", "aggregate", "evaluate")
     }
     assert all(row[phase] >= 0 for row in rows for phase in phases)
+
+
+@pytest.mark.parametrize("rule", [Mean(2), TrimmedMean(2), CAF(2), NNM(2) >> CAF(2)], ids=str)
+@pytest.mark.parametrize("name", ["dshb", "scaffold", "peer-to-peer"])
+def test_searched_attacks_and_drop_outs_end_in_skipped_rounds_not_in_errors(make_job, rule, name):
+    job = make_job(
+        name,
+        rule=rule,
+        clients=9,
+        rounds=30,
+        byzantine=(7, 8),
+        attack=ALIE(),
+        participation={"dropout": 0.6, "reliable": (7, 8)},
+        options={"graph": "complete"} if name == "peer-to-peer" else None,
+    )
+    _, rows = rows_of(job)
+    assert len(rows) == 30
+    if not isinstance(rule, Mean):
+        assert any(row["skipped"] for row in rows)
+        assert not all(row["skipped"] for row in rows)
+
+
+def test_an_attack_on_scaffold_is_searched_half_by_half(make_job):
+    job = make_job("scaffold", rule=CAF(2), clients=9, byzantine=(7, 8), attack=ALIE(), rounds=1)
+    with Simulation(job) as simulation:
+        attendance = job.participation.draw(job.streams, 0, 1)
+        cohort = simulation._computing(attendance)
+        sent = job.algorithm.client(
+            job.algorithm.broadcast(simulation.shared, 0), {"variates": torch.zeros(9, 37)}, cohort
+        )
+        delivered = deliver(job, 0, sent.messages, cohort.ids, attendance.ids, Clock(job.device))
+    for half in range(2):
+        stack = delivered.stack.chunk(2, dim=1)[half]
+        honest = stack[:7]
+        expected = ALIE().craft(Scene(honest, 2, CAF(2), np.random.default_rng(0)))
+        reached = (CAF(2)(stack) - honest.mean(0)).norm()
+        best = (CAF(2)(torch.cat([honest, expected])) - honest.mean(0)).norm()
+        torch.testing.assert_close(reached, best, rtol=1e-3, atol=1e-7)
+
+
+def test_peer_to_peer_on_a_ring_runs_with_many_attackers(make_job):
+    options = {"graph": "ring"}
+    job = make_job(
+        "peer-to-peer",
+        rule=TrimmedMean(1),
+        clients=10,
+        byzantine=(3, 6, 9),
+        attack=ALIE(),
+        rounds=30,
+        options=options,
+        participation={"dropout": 0.2},
+    )
+    _, rows = rows_of(job)
+    assert rows[-1]["accuracy"] > 0.8
+
+
+def test_momentum_is_carried_even_when_nobody_takes_part_in_the_round_of_the_change(make_job):
+    job = make_job("sieve", projection=RandomMask(k=20, refresh=2), rounds=4)
+    with Simulation(job) as simulation:
+        simulation.step(), simulation.step()
+        old, _ = job.algorithm.parts.planner.subspaces(simulation.shared, 1)
+        held = simulation.memory["momentum"].clone()
+        nobody = replace(job.participation, dropout=1.0)
+        simulation.job = replace(job, participation=nobody)
+        assert simulation.step()["skipped"]
+        new, _ = job.algorithm.parts.planner.subspaces(simulation.shared, 2)
+    torch.testing.assert_close(simulation.memory["momentum"], new.project(old.lift(held)))
+
+
+def test_two_runs_of_one_job_do_not_share_what_they_learned(make_job):
+    job = make_job("sieve", projection=LowRank(k=30, refresh=2), rounds=5)
+    first, _ = rows_of(job)
+    again, _ = rows_of(job)
+    assert torch.equal(first.theta, again.theta)
+    with Simulation(job) as other:
+        other.shared["theta"].add_(0.5)
+        for _ in range(5):
+            other.step()
+    fresh = make_job("sieve", projection=LowRank(k=30, refresh=2), rounds=5)
+    with Simulation(fresh) as alone:
+        alone.shared["theta"].add_(0.5)
+        for _ in range(5):
+            alone.step()
+    assert torch.equal(other.theta, alone.theta)
+
+
+def test_records_without_a_finite_gradient_are_reported(make_job):
+    job = make_job("sieve", mechanism=NOISE, rounds=3)
+    job.shards.dataset.x[:60] = torch.nan
+    _, rows = rows_of(job)
+    assert sum(row["unusable"] for row in rows) > 0
+    assert all(np.isfinite(row["loss"]) for row in rows)

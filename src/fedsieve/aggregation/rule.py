@@ -24,12 +24,12 @@ class Aggregation:
         vector: The aggregate, (k,), with the stack's dtype and device.
         weights: Weight of each client in the aggregate, (n,) float64 on the CPU, >= 0 and summing
             to 1; for a coordinatewise rule the share of coordinates in which it was kept. 0 for
-            a row that was unusable.
+            a row that was unusable. ``None`` where no explanation was asked for.
         rejected: Number of unusable rows (NaN, infinite or grossly large).
     """
 
     vector: Tensor
-    weights: Tensor
+    weights: Tensor | None
     rejected: int
 
 
@@ -66,10 +66,21 @@ class Rule(ABC):
         vector, _ = self._combine(self._admit(as_tensor(stack), weights), explain=False)
         return vector if isinstance(stack, Tensor) else vector.numpy()
 
-    def aggregate(self, stack: Stack, weights: ClientWeights | None = None) -> Aggregation:
-        """The aggregate with the weight that each client got; arguments and errors as in a call."""
+    def aggregate(
+        self, stack: Stack, weights: ClientWeights | None = None, *, explain: bool = True
+    ) -> Aggregation:
+        """The aggregate with the weight that each client got; arguments and errors as in a call.
+
+        Args:
+            stack: As in a call.
+            weights: As in a call.
+            explain: Whether the clients' weights are wanted; they cost a coordinatewise rule more
+                than the aggregate.
+        """
         rows = self._admit(as_tensor(stack), weights)
-        vector, shares = self._combine(rows, explain=True)
+        vector, shares = self._combine(rows, explain=explain)
+        if not explain:
+            return Aggregation(vector, None, rows.removed)
         assert shares is not None
         told = np.zeros(len(rows.usable))
         told[rows.usable] = shares

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from torch import Tensor
 
-from fedsieve.algorithms.form import Algorithm, Broadcast, Cohort, Releases, Tensors
+from fedsieve.algorithms.form import Aggregate, Algorithm, Broadcast, Cohort, Releases, Tensors
 from fedsieve.algorithms.parts import Parts
 
 
@@ -14,8 +12,6 @@ class Central(Algorithm):
     """An algorithm whose shared state is theta_t (d,), moved by one lifted k-vector a round."""
 
     parts: Parts
-    halves: ClassVar[int] = 1
-    """How many k-vectors travel in one message."""
 
     @property
     def width(self) -> int:
@@ -42,6 +38,10 @@ class Central(Algorithm):
             "theta": theta,
             **self.parts.planner.learn(shared, broadcast.round, lifted),
         }
+
+    def combined(self, stack: Tensor, senders: tuple[int, ...], aggregate: Aggregate) -> Tensor:
+        """F of the whole stack."""
+        return aggregate(stack)
 
     def parameters(self, shared: Tensors) -> Tensor:
         """theta_t."""

@@ -95,6 +95,11 @@ class Algorithm(ABC):
     """
 
     one_by_one: bool = False
+    halves: int = 1
+    """How many vectors, each aggregated by itself, travel in one message."""
+
+    def prepare(self, broadcast: Broadcast, memory: Tensors) -> None:  # noqa: B027 - most need not
+        """Bring every client's memory up to this round, whether or not the client takes part."""
 
     @property
     @abstractmethod
@@ -123,6 +128,10 @@ class Algorithm(ABC):
         aggregate: Aggregate,
     ) -> Tensors:
         """Shared state after the decoded messages (m, k) of the senders have been exchanged."""
+
+    @abstractmethod
+    def combined(self, stack: Tensor, senders: tuple[int, ...], aggregate: Aggregate) -> Tensor:
+        """What the exchange makes of one half of a stack (m, k): (k,), as an attacker sees it."""
 
     @abstractmethod
     def parameters(self, shared: Tensors) -> Tensor:

@@ -76,6 +76,7 @@ class StochasticGradient:
             "noise_norm": float((released - signal).norm(dim=1).mean()),
             "signal_norm": float(signal.norm(dim=1).mean()),
         }
+        info["unusable"] = float(result.bad.sum()) / len(result.bad)
         if len(result.norms):
             info["clipped_fraction"] = float((result.norms > clip).float().mean())
         return released, info
@@ -135,7 +136,9 @@ class Planner:
     seed: int
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     memory: float = 0.9
-    _plans: dict[int, Subspace] = field(default_factory=dict, compare=False, repr=False)
+    _plans: dict[int, tuple[Tensor | None, Subspace]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     @property
     def learns(self) -> bool:
@@ -177,14 +180,17 @@ class Planner:
         }
 
     def _plan(self, block: int, history: Tensor | None) -> Subspace:
-        if block not in self._plans:
-            known = None if history is None or block == 0 else history
-            round_ = block * max(self.projection.refresh, 1)
-            for old in [held for held in self._plans if held < block - 1]:
-                del self._plans[old]
-            plan = self.projection.plan(self.layout, round_, self.seed, known)
-            self._plans[block] = plan.to(self.device)
-        return self._plans[block]
+        known = None if history is None or block == 0 else history
+        if block in self._plans:
+            seen, plan = self._plans[block]
+            if known is seen or (known is not None and seen is not None and known.equal(seen)):
+                return plan
+        for old in [held for held in self._plans if held < block - 1]:
+            del self._plans[old]
+        round_ = block * max(self.projection.refresh, 1)
+        plan = self.projection.plan(self.layout, round_, self.seed, known).to(self.device)
+        self._plans[block] = known, plan
+        return plan
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_plans": {}}

@@ -7,7 +7,8 @@ Models over Networks", AISTATS 2017, in its synchronous form::
     exchange:  theta_i <- (1 - a) y_i + a F({y_j : j = i or (i, j) an edge})
 
 F is the average, or a robust rule that every node applies to its own neighbourhood. a = 1 on a
-complete graph is federated averaging; a < 1 keeps each node's model its own.
+complete graph is federated averaging; a < 1 keeps each node's model its own. A node whose
+neighbourhood is too small this round for its rule to outvote f keeps y_i.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fedsieve.aggregation import TooManyFaultyClients
 from fedsieve.algorithms.form import (
     Aggregate,
     Algorithm,
@@ -105,13 +107,36 @@ class PeerToPeer(Algorithm):
         aggregate: Aggregate,
     ) -> Tensors:
         """theta_i <- (1 - a) y_i + a F(neighbourhood), for every node that is awake."""
-        row = {client: i for i, client in enumerate(senders)}
         models = shared["models"].clone()
-        for node in senders:
-            near = [row[j] for j in self.neighbourhood(node) if j in row]
-            mixed = aggregate(stack[torch.tensor(near)])
-            models[node] = (1 - self.mixing) * stack[row[node]] + self.mixing * mixed
+        mixed = self._mixed(stack, senders, aggregate)
+        for y, node in zip(stack, senders, strict=True):
+            near = mixed[node]
+            models[node] = y if near is None else (1 - self.mixing) * y + self.mixing * near
         return {"models": models}
+
+    def combined(self, stack: Tensor, senders: tuple[int, ...], aggregate: Aggregate) -> Tensor:
+        """The mean of what the neighbourhoods agree on."""
+        agreed = [m for m in self._mixed(stack, senders, aggregate).values() if m is not None]
+        if not agreed:
+            raise TooManyFaultyClients("no neighbourhood is large enough for the rule")
+        return torch.stack(agreed).mean(0)
+
+    def _mixed(
+        self, stack: Tensor, senders: tuple[int, ...], aggregate: Aggregate
+    ) -> dict[int, Tensor | None]:
+        """F of each node's neighbourhood; ``None`` where too few of it are awake to outvote f."""
+        row = {client: i for i, client in enumerate(senders)}
+        found: dict[tuple[int, ...], Tensor | None] = {}
+        mixed: dict[int, Tensor | None] = {}
+        for node in senders:
+            near = tuple(sorted(row[j] for j in self.neighbourhood(node) if j in row))
+            if near not in found:
+                try:
+                    found[near] = aggregate(stack[torch.tensor(near)])
+                except TooManyFaultyClients:
+                    found[near] = None
+            mixed[node] = found[near]
+        return mixed
 
     def parameters(self, shared: Tensors) -> Tensor:
         """theta_i of every node, (n, d)."""

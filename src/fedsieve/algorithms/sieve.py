@@ -46,11 +46,14 @@ class Sieve(Central):
         """theta_0 and m_i = 0."""
         return self.shared(theta), at_rest(self.parts, theta)
 
-    def client(self, broadcast: Broadcast, memory: Tensors, cohort: Cohort) -> Sent:
-        """m_i: carried into this round's basis, then moved by one private gradient."""
+    def prepare(self, broadcast: Broadcast, memory: Tensors) -> None:
+        """m_i <- P_t P_{t-1}^T m_i where the round changes the basis."""
         if broadcast.previous is not None:
             layout = self.parts.planner.layout
             carry_momentum(memory, layout, broadcast.previous, broadcast.subspace)
+
+    def client(self, broadcast: Broadcast, memory: Tensors, cohort: Cohort) -> Sent:
+        """m_i, moved by one private gradient."""
         g, info = self.parts.gradient.once(broadcast, cohort)
         return Sent(heavy_ball(memory, cohort.rows, g, self.momentum), info)
 

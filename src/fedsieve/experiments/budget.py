@@ -17,9 +17,21 @@ from fedsieve.simulation.participation import Participation
 
 
 def mechanism(
-    config: Config, shards: Shards, participation: Participation, streams: Streams
+    config: Config,
+    shards: Shards,
+    participation: Participation,
+    streams: Streams,
+    cheats: tuple[int, ...],
 ) -> GaussianMechanism | None:
-    """Clip and noise of the clients; ``None`` without a privacy section."""
+    """Clip and noise of the clients; ``None`` without a privacy section.
+
+    Args:
+        config: The resolved configuration.
+        shards: The clients' records.
+        participation: Who takes part when.
+        streams: The run's streams.
+        cheats: Clients that attack; nobody protects them, so they do not decide the noise.
+    """
     privacy, batch = config.privacy, config.algorithm.batch
     if privacy is None:
         return None
@@ -29,7 +41,7 @@ def mechanism(
     if sigma is None:
         assert privacy.epsilon is not None
         epsilon, delta, relation = privacy.epsilon, privacy.delta, privacy.relation
-        spenders = biggest_spenders(config, shards, participation, streams)
+        spenders = biggest_spenders(config, shards, participation, streams, cheats)
         if not spenders:
             raise ValueError(
                 f"rounds={config.rounds}: with this seed, federation.participation and "
@@ -41,9 +53,13 @@ def mechanism(
 
 
 def biggest_spenders(
-    config: Config, shards: Shards, participation: Participation, streams: Streams
+    config: Config,
+    shards: Shards,
+    participation: Participation,
+    streams: Streams,
+    cheats: tuple[int, ...] = (),
 ) -> list[tuple[float, int]]:
-    """(q, T) of the clients that no other client exceeds in both."""
+    """(q, T) of the honest clients that no other one exceeds in both."""
     steps = config.algorithm.local_steps or 1
     releases: Counter[int] = Counter()
     if participation.everybody:
@@ -52,13 +68,15 @@ def biggest_spenders(
         for round_ in range(config.rounds):
             drawn = participation.draw(streams, round_, steps)
             releases.update(dict(zip(drawn.ids, drawn.steps, strict=True)))
+    for cheat in cheats:
+        del releases[cheat]  # a Counter deletes what it does not hold, too
     assert config.algorithm.batch is not None
-    points = {(config.algorithm.batch / shards.size(c), t) for c, t in releases.items() if t}
-    return [
-        (q, t)
-        for q, t in points
-        if not any((p, s) != (q, t) and p >= q and s >= t for p, s in points)
-    ]
+    batch, most, front = config.algorithm.batch, 0, []
+    for q, t in sorted({(batch / shards.size(c), t) for c, t in releases.items()}, reverse=True):
+        if t > most:
+            front.append((q, t))
+            most = t
+    return front
 
 
 def ledger(config: Config, used: GaussianMechanism | None, streams: Streams) -> Ledger | None:

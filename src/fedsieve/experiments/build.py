@@ -147,7 +147,9 @@ def build(config: Config, objects: Objects | None = None) -> Built:
     rule.check(federation.cohort)
     attack = objects.attack or pieces.attack(config)
     shards = pieces.shards(dataset.to(device), parts, attack, byzantine, streams)
-    mechanism = budget.mechanism(config, shards, participation, streams)
+    mechanism = budget.mechanism(
+        config, shards, participation, streams, byzantine if attack is not None else ()
+    )
     loss = LOSSES[dataset.task]
     composed = pieces.parts(
         config,
@@ -179,7 +181,7 @@ def build(config: Config, objects: Objects | None = None) -> Built:
         ledger=budget.ledger(config, mechanism, streams),
         client_weights=pieces.client_weights(config, parts),
         evaluate_every=config.evaluation.every,
-        workers=pieces.workers(config),
+        workers=pieces.workers(config, algorithm),
     )
     planned = config.projection.model_copy(update={"k": composed.k})
     config = config.model_copy(update={"projection": planned})

@@ -78,6 +78,11 @@ def _algorithm(config: Config) -> None:
     reads = {*inspect.signature(factory).parameters} & set(type(settings).model_fields) | {"batch"}
     if getattr(factory, "one_by_one", False):
         reads.add("local_steps")
+    elif config.workers not in (1, "auto"):
+        raise ValueError(
+            f"workers={config.workers}: the clients of algorithm.name={settings.name!r} compute in "
+            "one pass; allowed are 1 and 'auto', or an algorithm with local steps such as 'fedavg'"
+        )
     for key, neutral in NEUTRAL.items():
         value = getattr(settings, key)
         if key not in reads and value not in (None, neutral):
@@ -115,19 +120,32 @@ def _codec(config: Config) -> None:
 
 def rule_withstands(config: Config) -> None:
     """The rule, and each pre-aggregator, is defined for f malicious messages among the cohort."""
-    n = config.federation.cohort
-    byzantine, f = config.federation.byzantine, config.aggregation.f
+    n, byzantine, f = voters(config), config.federation.byzantine, config.aggregation.f
     key = "federation.byzantine" if f is None or f == byzantine else "aggregation.f"
-    f = byzantine if f is None else f
+    f = assumed_f(config) if f is None else f
     named = [("aggregation.rule", "rule", config.aggregation.rule)]
     named += [("aggregation.pre", "pre-aggregator", pre) for pre in config.aggregation.pre or ()]
     for role, family, name in named:
         largest = _breakdown(family, name, n, f)
         if largest is not None and f > largest:
             raise ValueError(
-                f"{key}={f} is too many for {role}={name!r} with {n} clients per round; "
+                f"{key}={f} is too many for {role}={name!r} with {n} clients to aggregate; "
                 f"the largest allowed is {largest}"
             )
+
+
+def voters(config: Config) -> int:
+    """How many messages the rule sees at a time: a cohort, or a node's neighbourhood."""
+    ring = config.algorithm.name == "peer-to-peer" and config.algorithm.graph != "complete"
+    return min(3, config.federation.cohort) if ring else config.federation.cohort
+
+
+def assumed_f(config: Config) -> int:
+    """The f of the rule if none is given: all malicious clients, or a minority of neighbours."""
+    byzantine = config.federation.byzantine
+    if config.algorithm.name != "peer-to-peer":
+        return byzantine
+    return min(byzantine, (voters(config) - 1) // 2)
 
 
 def _breakdown(family: str, name: str | None, n: int, f: int) -> int | None:

@@ -207,14 +207,20 @@ def gradients(config: Config, model: FlatModel, loss: Loss) -> PerSampleGradient
 
 
 def client_weights(config: Config, divided: tuple[np.ndarray, ...]) -> Tensor | None:
-    """FedAvg's n_k / n, from public sizes; with privacy they are secret, and all count the same."""
+    """FedAvg's n_k / n, from public sizes; ``None`` where all clients count the same.
+
+    They do under privacy, and under a robust rule: there a size is a claim that buys influence.
+    """
     sizes = [len(part) for part in divided]
-    if config.algorithm.name != "fedavg" or config.privacy is not None or len(set(sizes)) == 1:
+    averaged = config.algorithm.name == "fedavg" and config.aggregation.rule == "mean"
+    if not averaged or config.aggregation.pre or config.privacy or len(set(sizes)) == 1:
         return None
     return torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
 
 
-def workers(config: Config) -> int:
+def workers(config: Config, built: Algorithm) -> int:
     """Number of worker processes; one process needs no worker."""
+    if not built.one_by_one or device(config).type != "cpu":
+        return 0
     wanted = os.cpu_count() or 1 if config.workers == "auto" else config.workers
     return 0 if wanted == 1 else wanted

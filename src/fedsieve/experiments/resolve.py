@@ -109,7 +109,7 @@ def resolve(config: Config, facts: Facts) -> Config:
             config.aggregation,
             rule=default.rule_if_all_are_honest if honest else default.rule,
             pre=(),
-            f=config.federation.byzantine,
+            f=checks.assumed_f(config),
         ),
     }
     if config.privacy is not None:

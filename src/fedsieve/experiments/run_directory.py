@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
         ("loss", pa.float64()),
         ("epsilon", pa.float64()),
         ("clipped_fraction", pa.float64()),
+        ("unusable", pa.float64()),
         ("noise_norm", pa.float64()),
         ("signal_norm", pa.float64()),
         ("aggregation_error", pa.float64()),

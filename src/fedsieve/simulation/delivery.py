@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from fedsieve.aggregation import GramRule, TooManyFaultyClients
+from fedsieve.algorithms.central import Central
 from fedsieve.compression.codecs import WireError
 from fedsieve.poisoning import MessageAttack, Scene
 from fedsieve.simulation.clock import Clock
@@ -56,19 +58,18 @@ def deliver(
         present: Everybody who sends something this round, sorted.
         clock: Books the phases "codec" and "attack".
     """
-    cheats = {c for c in present if c in job.byzantine} if _forges(job) else set()
+    forgers = tuple(c for c in present if c in set(job.byzantine)) if _forges(job) else ()
+    cheats = set(forgers)
     followers = tuple(c for c in computing if c not in cheats)
-    rows = [i for i, c in enumerate(computing) if c in followers]
+    rows = [i for i, c in enumerate(computing) if c not in cheats]
+    own = messages[[i for i, c in enumerate(computing) if c in cheats]]
     with clock("codec"):
-        honest, bits = _over_the_wire(
-            job, round_, messages[rows] if cheats else messages, followers
-        )
-    if not cheats or not len(honest):
+        kept = messages[rows] if len(own) else messages
+        honest, bits = _over_the_wire(job, round_, kept, followers)
+    if not forgers or not len(honest):
         return Delivered(honest, followers, bits)
-    own = [i for i, c in enumerate(computing) if c in cheats]
     with clock("attack"):
-        crafted = _craft(job, round_, honest, len(cheats), messages[own] if own else None)
-    forgers = tuple(sorted(cheats))
+        crafted = _craft(job, round_, honest, own, followers, forgers)
     with clock("codec"):
         forged, more = _over_the_wire(job, round_, crafted, forgers)
     senders = followers + forgers
@@ -97,20 +98,53 @@ def _over_the_wire(
     return decoded, bits
 
 
-def _craft(job: Job, round_: int, honest: Tensor, f: int, own: Tensor | None) -> Tensor:
-    """The rows (f, k) that the malicious clients send, knowing the honest ones."""
-    attack, rule = job.attack, job.rule
+def _craft(
+    job: Job,
+    round_: int,
+    honest: Tensor,
+    own: Tensor,
+    followers: tuple[int, ...],
+    forgers: tuple[int, ...],
+) -> Tensor:
+    """The rows that the malicious clients send, knowing the honest ones and the exchange.
+
+    A message of several halves is crafted half by half, as the exchange aggregates it.
+    """
+    attack, rule, algorithm = job.attack, job.rule, job.algorithm
     assert isinstance(attack, MessageAttack)
-    readable = honest[honest.isfinite().all(dim=1)]
-    if not len(readable):
-        return honest.new_zeros(f, honest.shape[1])
-    scene = Scene(
-        honest=readable,
-        f=f,
-        aggregate=rule,
-        rng=job.streams.attacker(round_),
-        own=own,
-        weigh=rule.weights if isinstance(rule, GramRule) else None,
-        refusals=(TooManyFaultyClients,),
-    )
-    return attack.craft(scene)
+    readable = honest.isfinite().all(dim=1)
+    senders = tuple(c for c, kept in zip(followers, readable.tolist(), strict=True) if kept)
+    senders += forgers
+    if len(senders) == len(forgers) or not job.outvotes(len(followers) + len(forgers)):
+        return honest.new_zeros(len(forgers), honest.shape[1])  # the round will be skipped
+    weights = job.weights_of(senders)
+
+    def aggregate(stack: Tensor) -> Tensor:
+        job.require_outvoting(len(stack))
+        return rule(stack, weights if len(stack) == len(senders) else None)
+
+    def combined(stack: Tensor) -> Tensor:
+        return algorithm.combined(stack, senders, aggregate)
+
+    weigh = None  # by inner products alone, where the exchange is one Gram rule
+    if isinstance(algorithm, Central) and isinstance(rule, GramRule):
+        weigh = partial(rule.weights, client_weights=weights)
+    halves = [
+        attack.craft(
+            Scene(
+                honest=half,
+                f=len(forgers),
+                aggregate=combined,
+                rng=job.streams.attacker(round_),
+                own=mine if len(own) else None,
+                weigh=weigh,
+                refusals=(TooManyFaultyClients,),
+            )
+        )
+        for half, mine in zip(
+            honest[readable].chunk(algorithm.halves, dim=1),
+            own.chunk(algorithm.halves, dim=1),
+            strict=True,
+        )
+    ]
+    return torch.cat(halves, dim=1)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from fedsieve.aggregation import Rule
+from fedsieve.aggregation import Rule, TooManyFaultyClients
 from fedsieve.algorithms.form import Algorithm
 from fedsieve.compression.codecs import Codec
 from fedsieve.learning.data import Shards
@@ -66,3 +66,20 @@ class Job:
     def device(self) -> torch.device:
         """The device that computes."""
         return self.theta.device
+
+    def weights_of(self, senders: Sequence[int]) -> Tensor | None:
+        """Public weights of these clients in the rule."""
+        return None if self.client_weights is None else self.client_weights[list(senders)]
+
+    def outvotes(self, messages: int) -> bool:
+        """Whether so many messages are enough for the rule to outvote its f."""
+        return self.rule.f <= self.rule.breakdown(messages)
+
+    def require_outvoting(self, messages: int) -> None:
+        """Refuse too few messages.
+
+        Raises:
+            TooManyFaultyClients: The rule is not defined for its f among so many.
+        """
+        if not self.outvotes(messages):
+            raise TooManyFaultyClients(f"{self.rule!r} is not defined for {messages} messages")

@@ -9,15 +9,14 @@ a simulation restored from a checkpoint goes on as if it had never stopped.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from fedsieve.aggregation import TooManyFaultyClients
-from fedsieve.algorithms.form import Broadcast, Cohort, Sent, Tensors
+from fedsieve.aggregation import GramRule, TooManyFaultyClients
+from fedsieve.algorithms.form import Broadcast, Cohort, Sent
 from fedsieve.simulation.checkpoint import Checkpoint
 from fedsieve.simulation.clock import Clock
 from fedsieve.simulation.delivery import Delivered, computes, deliver
@@ -75,6 +74,7 @@ class Simulation:
         present = len(attendance.ids)
         row: Row = {"round": self.round, "bits_down": 32 * broadcast.numbers * present}
         with clock("client"):
+            job.algorithm.prepare(broadcast, self.memory)
             computing = self._computing(attendance)
             self._charge(computing)
             sent = self._compute(broadcast, computing)
@@ -84,8 +84,9 @@ class Simulation:
         row["bits_up"] = delivered.bits
         with clock("server"):
             row.update(self._exchange(broadcast, delivered, clock))
+        evaluates = self._evaluates()
         self.round += 1
-        if self.round % job.evaluate_every == 0 or self.round == job.rounds:
+        if evaluates:
             with clock("evaluate"):
                 # exact figures take 10 ms each: too much in a run that wants hundreds of them
                 many = job.rounds > 100 * job.evaluate_every and self.round < job.rounds
@@ -124,6 +125,11 @@ class Simulation:
         for prefix, state in (("shared.", self.shared), ("memory.", self.memory)):
             for name in list(state):
                 state[name] = checkpoint.tensors[prefix + name].to(self.job.device)
+
+    def _evaluates(self) -> bool:
+        """Whether this round ends with an evaluation."""
+        done = self.round + 1
+        return done % self.job.evaluate_every == 0 or done == self.job.rounds
 
     def _computing(self, attendance: Attendance) -> Cohort:
         """The part of the cohort that follows the protocol (poisoned data or not)."""
@@ -169,11 +175,12 @@ class Simulation:
 
     def _exchange(self, broadcast: Broadcast, delivered: Delivered, clock: Clock) -> Row:
         job, senders = self.job, delivered.senders
-        honest = [c for c in senders if c not in job.byzantine or job.attack is None]
+        cheats = set() if job.attack is None else set(job.byzantine)
+        honest = {c for c in senders if c not in cheats}
         row: Row = {"senders": len(senders), "skipped": False}
-        if not honest or job.rule.f > job.rule.breakdown(len(senders)):
+        if not honest or not job.outvotes(len(senders)):
             return row | {"skipped": True}  # fail closed: too few messages to outvote f
-        recorder = _Recorder(job, senders, honest, clock)
+        recorder = _Recorder(job, senders, honest, clock, evaluated=self._evaluates())
         try:
             self.shared = job.algorithm.exchange(
                 self.shared, broadcast, delivered.stack, senders, recorder
@@ -199,40 +206,35 @@ class _Recorder:
         self,
         job: Job,
         senders: tuple[int, ...],
-        honest: list[int],
+        honest: set[int],
         clock: Clock,
+        *,
+        evaluated: bool,
     ) -> None:
         self._job, self._clock, self._senders = job, clock, senders
         self._honest = torch.tensor([c in honest for c in senders], dtype=torch.bool)
-        self._client_weights = (
-            None if job.client_weights is None else job.client_weights[list(senders)]
-        )
+        self._client_weights = job.weights_of(senders)
+        # a Gram rule has its weights anyway; others count them coordinate by coordinate
+        self._explain = isinstance(job.rule, GramRule) or evaluated
         self.row: Row = {}
 
     def __call__(self, stack: Tensor) -> Tensor:
         with self._clock("aggregate"):
             whole = len(stack) == len(self._senders)
             weights = self._client_weights if whole else None
-            result = self._job.rule.aggregate(stack, weights)
-            if whole and not self.row:
+            self._job.require_outvoting(len(stack))
+            first = whole and not self.row
+            result = self._job.rule.aggregate(stack, weights, explain=first and self._explain)
+            if first:
                 honest = stack if self._honest.all() else stack[self._honest.to(stack.device)]
                 mean = honest.new_full((len(honest),), 1 / len(honest)) @ honest
-                told = [math.nan] * self._job.participation.clients
-                for client, weight in zip(self._senders, result.weights.tolist(), strict=True):
-                    told[client] = weight
                 self.row = {
                     "aggregation_error": float((result.vector - mean).norm()),
                     "rejected": result.rejected,
-                    "weights": told,
                 }
+                if result.weights is not None:
+                    told = [math.nan] * self._job.participation.clients
+                    for client, weight in zip(self._senders, result.weights.tolist(), strict=True):
+                        told[client] = weight
+                    self.row["weights"] = told
             return result.vector
-
-
-def run(
-    simulation: Simulation, on_round: Callable[[Simulation, Row], None] = lambda _s, _r: None
-) -> Tensors:
-    """Run a simulation to its last round, telling ``on_round`` after each; returns shared state."""
-    with simulation:
-        while simulation.round < simulation.job.rounds:
-            on_round(simulation, simulation.step())
-    return simulation.shared

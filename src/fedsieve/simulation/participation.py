@@ -26,7 +26,7 @@ class Participation:
         size: Clients drawn for a round, without replacement, 1 <= size <= clients.
         dropout: Probability that a drawn client delivers nothing.
         stragglers: Probability that a drawn client manages only part of its local steps (uniformly
-            1 .. steps - 1); where there is only one step, it comes too late, like a drop-out.
+            1 .. steps - 1); where there is only one step, it sends nothing, like a drop-out.
         reliable: Clients that never fail (the malicious ones, in the worst case).
     """
 
