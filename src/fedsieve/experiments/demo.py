@@ -48,7 +48,9 @@ CASES = (
 )
 
 LEARNING_RATES: dict[tuple[str, float], dict[str, float]] = {
-    ("fashion-mnist-subset", 4.0): {"a": 0.5, "b": 1.0, "c": 0.5, "d": 1.0},
+    ("fashion-mnist-subset", 4.0): {"a": 0.5, "b": 0.25, "c": 0.25, "d": 1.0},
+    ("mnist", 4.0): {"a": 2.0, "b": 0.25, "c": 2.0, "d": 4.0},
+    ("mnist", 1.0): {"a": 0.5, "b": 0.25, "c": 1.0, "d": 1.0},
 }
 """(Data set, epsilon) -> learning rate of each case, as `benchmarks/learning_rates.py` chose it."""
 
