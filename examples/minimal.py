@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SEED, NOISE_SEED = 7, 11  # the noise has a seed in a simulation only, or it would protect nobody
+SEED, NOISE_SEED = 7, 11  # of noise and batches: in simulations only, or they protect nobody
 CLIENTS, BYZANTINE, RECORDS = 8, 2, 60  # the last two clients are malicious
 SIDE, CLASSES = 8, 3  # an image has SIDE x SIDE pixels
 BATCH, CLIP, SIGMA = 20, 1.0, 0.7  # expected records in a batch; largest norm; noise / CLIP
@@ -20,12 +20,12 @@ FREQUENCIES = 10  # of the 64 of an image
 STRENGTH = 1.5  # of the attack, in standard deviations
 
 D, K = CLASSES * SIDE**2 + CLASSES, CLASSES * FREQUENCIES + CLASSES
-PUBLIC, DATA, NOISE, ATTACKER = range(4)
+PUBLIC, NOISE, INCLUSION = 0, 2, 4
 
 
 def stream(seed: int, name: int, *labels: int) -> np.random.Generator:
     """1. Randomness is keyed by what it is for; who asks first, or again, does not matter."""
-    return np.random.default_rng([seed, name, *labels])
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(name, *labels)))
 
 
 def images(n: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -65,7 +65,7 @@ def private_gradient(client: int, t: int, theta: Tensor, x: Tensor, y: Tensor) -
 
     The sum is divided by the expected size of the batch: the real one is a secret.
     """
-    joins = stream(SEED, DATA, client, t, 0).random(len(y)) < BATCH / len(y)
+    joins = stream(NOISE_SEED, INCLUSION, client, t, 0).random(len(y)) < BATCH / len(y)
     g = projected_gradients(theta, x[joins], y[joins])
     g = g * (CLIP / g.norm(dim=1, keepdim=True)).clamp(max=1)
     noise = torch.from_numpy(stream(NOISE_SEED, NOISE, client, t, 0).standard_normal(K)).float()

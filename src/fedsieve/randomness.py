@@ -1,11 +1,13 @@
-"""The four named random streams of a run; no function anywhere touches a global seed.
+"""The five named random streams of a run; no function anywhere touches a global seed.
 
-Every draw comes from ``numpy.random.default_rng([seed, stream, *labels])``, keyed by what it is for
-(round, client, step), never by the order in which it is asked for. Serial and parallel runs
-therefore draw the same numbers, and a resumed run needs no stored generator state.
+Every draw comes from ``default_rng(SeedSequence(seed, spawn_key=(stream, *labels)))``, keyed by
+what it is for (round, client, step), never by the order in which it is asked for. Serial and
+parallel runs therefore draw the same numbers, and a resumed run needs no stored generator state.
+The seed fills four words of the key and every label one, so no two keys are spelled alike.
 
-The privacy stream is different: unless a simulation asks for a noise seed, each draw is keyed by
-256 fresh bits of the operating system, and cannot be repeated by anybody.
+The two streams that the privacy statement rests on are different: unless a simulation asks for a
+noise seed, each draw of noise and each Poisson batch is keyed by 256 fresh bits of the operating
+system, and cannot be repeated by anybody.
 """
 
 from __future__ import annotations
@@ -24,6 +26,10 @@ class Stream(IntEnum):
     DATA = 1
     NOISE = 2
     ATTACKER = 3
+    INCLUSION = 4
+
+
+_SEEDS, _LABELS = 2**128, 2**32  # a seed fills four words of 32 bits, a label one
 
 
 @dataclass(frozen=True)
@@ -31,9 +37,13 @@ class Streams:
     """The random streams of one run.
 
     Args:
-        seed: Experiment seed, an integer >= 0: public, data-order and attacker streams.
-        noise_seed: Seed of the privacy noise in a simulation; ``None`` (the only setting for a
-            deployment) draws it from the operating system's entropy.
+        seed: Experiment seed, an integer in [0, 2^128): public, data-order and attacker streams.
+        noise_seed: Seed of the privacy noise and the Poisson batches in a simulation, in the same
+            range; ``None`` (the only setting for a deployment) draws both from the operating
+            system's entropy.
+
+    Raises:
+        ValueError: A seed out of range, or (when a stream is asked for) a label outside [0, 2^32).
 
     Example:
         >>> Streams(seed=7).data(0, 3).integers(100) == Streams(seed=7).data(0, 3).integers(100)
@@ -45,12 +55,12 @@ class Streams:
 
     def __post_init__(self) -> None:
         for name, value in (("seed", self.seed), ("noise_seed", self.noise_seed)):
-            if value is not None and value < 0:
-                raise ValueError(f"{name}={value} must be >= 0")
+            if value is not None and not 0 <= value < _SEEDS:
+                raise ValueError(f"{name}={value} must be >= 0 and < 2^128")
 
     @property
     def noise_source(self) -> str:
-        """Where the privacy noise comes from, as it is printed in every summary."""
+        """Where noise and Poisson batches come from, as it is printed in every summary."""
         if self.noise_seed is None:
             return "operating system entropy"
         return f"simulation seed {self.noise_seed}"
@@ -60,7 +70,7 @@ class Streams:
         return _keyed(self.seed, Stream.PUBLIC, labels)
 
     def data(self, *labels: int) -> np.random.Generator:
-        """Stream of the order in which a client visits its records; secret from the server."""
+        """Stream of the order in which a client without privacy visits its records."""
         return _keyed(self.seed, Stream.DATA, labels)
 
     def attacker(self, *labels: int) -> np.random.Generator:
@@ -69,10 +79,23 @@ class Streams:
 
     def noise(self, *labels: int) -> np.random.Generator:
         """Stream of privacy noise: fresh entropy, or keyed by the simulation's noise seed."""
+        return self._secret(Stream.NOISE, labels)
+
+    def inclusion(self, *labels: int) -> np.random.Generator:
+        """Stream of who joins a Poisson batch: as secret as the noise, and drawn like it.
+
+        Whoever knows the draws sees no amplification by sampling: epsilon is that of q = 1 in the
+        steps that a record joined.
+        """
+        return self._secret(Stream.INCLUSION, labels)
+
+    def _secret(self, stream: Stream, labels: tuple[int, ...]) -> np.random.Generator:
         if self.noise_seed is None:
             return np.random.default_rng(secrets.randbits(256))
-        return _keyed(self.noise_seed, Stream.NOISE, labels)
+        return _keyed(self.noise_seed, stream, labels)
 
 
 def _keyed(seed: int, stream: Stream, labels: tuple[int, ...]) -> np.random.Generator:
-    return np.random.default_rng([seed, int(stream), *labels])
+    if not all(0 <= label < _LABELS for label in labels):
+        raise ValueError(f"labels={labels} must each be >= 0 and < 2^32")
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(int(stream), *labels)))

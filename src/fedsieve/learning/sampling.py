@@ -1,7 +1,8 @@
 """Which records a client visits: Poisson batches, mini-batches, epochs.
 
-Every draw is keyed by (round, client, step) in the data stream, so it does not depend on which
-other clients take part or on the process in which the client runs.
+A draw never depends on which other clients take part or on the process in which the client runs:
+mini-batches are keyed by (round, client, step) in the data stream. Poisson batches carry part of
+the privacy and come from the secret inclusion stream.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def poisson(
         shards: The clients' data.
         clients: Ids of the clients that draw.
         batch: Expected batch size, a public constant, 0 < batch <= N_i.
-        streams: The data stream is used.
+        streams: The inclusion stream is used, which nobody can draw a second time unless a
+            simulation seeds its noise.
         labels: Further keys of the draw: round and step.
 
     Returns:
@@ -36,7 +38,7 @@ def poisson(
     for client in clients:
         part = shards.parts[client]
         q = batch / len(part)
-        inclusion = streams.data(client, *labels).random(len(part)) < q
+        inclusion = streams.inclusion(client, *labels).random(len(part)) < q
         chosen.append(part[inclusion])
     return _joined(shards, chosen)
 
