@@ -55,6 +55,7 @@ def on_config(config):
     config.nav = [
         {"Home": "index.md"},
         {"Architecture": "architecture.md"},
+        {"Your own": "own.md"},
         {"Concepts": [f"concepts/{topic}.md" for topic in TOPICS]},
         {"Components": "components.md"},
         {"API": ["api/index.md", *pages]},

@@ -64,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(app(args=words, prog_name="fedsieve", standalone_mode=False) or 0)
     except (typer.Abort, KeyboardInterrupt):
         return _failed("interrupted", 1)
+    except OSError as error:  # a full disk, a directory that may not be written
+        return _failed(f"{error.filename or 'system'}: {error.strerror or error}", 1)
     except Exception as error:
         if isinstance(error, _shown_error):
             return _failed(error.format_message(), error.exit_code)  # type: ignore[attr-defined]

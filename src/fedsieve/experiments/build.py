@@ -59,6 +59,25 @@ class Objects:
     attack: Attack | None = None
     projection: Projection | None = None
 
+    def __post_init__(self) -> None:
+        wanted: dict[str, type] = {
+            "model": nn.Module,
+            "data": Dataset,
+            "rule": Rule,
+            "attack": Attack,
+        }
+        for name, kind in wanted.items():
+            given = getattr(self, name)
+            if given is not None and not isinstance(given, kind):
+                raise ValueError(
+                    f"{name}={given!r} is no {kind.__module__}.{kind.__name__}; allowed is an "
+                    "instance of that class or of a subclass of it"
+                )
+        if self.projection is not None and not hasattr(self.projection, "plan"):
+            raise ValueError(
+                f"projection={self.projection!r} has no method plan; see fedsieve.compression"
+            )
+
     def named(self, config: Config) -> Config:
         """The configuration with ``custom:`` names where an object takes a component's place."""
         changed: dict[str, Any] = {}
