@@ -31,7 +31,7 @@ lint: $(READY) ## Format, lint, types and doors only
 
 bench: $(READY) ## Measure against peers (each script prints ratios of one run)
 	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do \
-	  case $$script in */_*) continue;; esac; \
+	  case $$script in */_*|*/common_job.py) continue;; esac; \
 	  echo "== $$script"; $(BIN)/python $$script; \
 	done
 
