@@ -35,8 +35,8 @@ POINTS = {
     "before its first release": ("fedsieve.privacy.ledger:Ledger._append", 1),
     "between two checkpoints": ("fedsieve.simulation.loop:Simulation._exchange", 7),
     "before a checkpoint": ("fedsieve.experiments.run:save", 3),
-    "while a checkpoint is written": ("fedsieve.simulation.checkpoint:_write", 4),
-    "before old checkpoints are swept": ("fedsieve.simulation.checkpoint:_flush_folder", 3),
+    "while a checkpoint is written": ("fedsieve.simulation.checkpoint:_flush", 7),
+    "before old checkpoints are swept": ("fedsieve.simulation.checkpoint:_flush", 15),
     "before its summary": ("fedsieve.experiments.run_directory:RunDirectory.save_summary", 1),
     "before its report": ("fedsieve.experiments.run:report", 1),
 }
