@@ -25,6 +25,21 @@ def test_it_is_the_formula():
     assert out.dtype == torch.float32
 
 
+@pytest.mark.parametrize(("n", "k"), [(1, 1), (7, 3), (5, 8), (3, 9), (2, 35), (4, 0), (0, 4)])
+def test_blocks_change_nothing_and_the_norms_are_those_of_noise_and_signal(n, k, monkeypatch):
+    sums = 3 * torch.randn(n, k, generator=torch.Generator().manual_seed(1))
+    mechanism = GaussianMechanism(clip=0.5, noise_multiplier=2.0, batch=4)
+    whole = mechanism.release(sums, _generators(n))
+    monkeypatch.setattr("fedsieve.privacy.gaussian._BLOCK", 8)
+    parts = mechanism.release(sums, _generators(n))
+    assert torch.equal(parts.messages, whole.messages)
+    assert torch.equal(parts.messages, mechanism.privatize(sums, _generators(n)))
+    noise = (parts.messages - sums / 4).norm(dim=1).mean()
+    for released in (whole, parts):
+        np.testing.assert_allclose(released.noise_norm, noise, rtol=1e-5)
+        np.testing.assert_allclose(released.signal_norm, (sums / 4).norm(dim=1).mean(), rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_type_and_shape_are_kept_and_the_input_is_not_changed(dtype):
     sums = torch.ones(2, 7, dtype=dtype)

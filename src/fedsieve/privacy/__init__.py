@@ -6,6 +6,7 @@ from fedsieve.privacy.accounting import epsilon_curve as epsilon_curve
 from fedsieve.privacy.accounting import max_steps as max_steps
 from fedsieve.privacy.accounting import noise_multiplier as noise_multiplier
 from fedsieve.privacy.gaussian import GaussianMechanism as GaussianMechanism
+from fedsieve.privacy.gaussian import Released as Released
 from fedsieve.privacy.guarantee import Event as Event
 from fedsieve.privacy.guarantee import Guarantee as Guarantee
 from fedsieve.privacy.guarantee import Relation as Relation
@@ -20,6 +21,7 @@ __all__ = [
     "Guarantee",
     "Ledger",
     "Relation",
+    "Released",
     "Unit",
     "compose",
     "epsilon",

@@ -11,6 +11,7 @@ Dividing by the realised size would release it; a client whose batch is empty se
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,24 @@ from fedsieve.privacy.guarantee import Event, Unit
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_BLOCK = 2**17  # numbers of noise drawn at a time: a megabyte stays in the cache
+
+
+@dataclass(frozen=True)
+class Released:
+    """Messages (n, k), and what they consist of.
+
+    Args:
+        messages: What the clients send.
+        noise_norm: Mean over the clients of the norm of the noise in their messages.
+        signal_norm: Mean over the clients of the norm of the rest, sum / b. Computed from private
+            records: for the simulator's own diagnostics, never sent.
+    """
+
+    messages: Tensor
+    noise_norm: float
+    signal_norm: float
 
 
 @dataclass(frozen=True)
@@ -72,10 +91,15 @@ class GaussianMechanism:
         return Event(self.noise_multiplier, sampling_rate, steps)
 
     def privatize(self, sums: Tensor, generators: Sequence[np.random.Generator]) -> Tensor:
-        """Turn the clipped sums (n, k) of n clients into their messages (n, k).
+        """Turn the clipped sums (n, k) of n clients into their messages (n, k); see `release`."""
+        return self.release(sums, generators).messages
+
+    def release(self, sums: Tensor, generators: Sequence[np.random.Generator]) -> Released:
+        """The messages of n clients for their clipped sums, and how large noise and signal are.
 
         Args:
-            sums: Row i is the sum of client i's clipped vectors; zero for an empty batch.
+            sums: Row i (k numbers) is the sum of client i's clipped vectors; zero for an empty
+                batch.
             generators: One per row, each client's own noise stream.
 
         Raises:
@@ -91,14 +115,30 @@ class GaussianMechanism:
             )
         if len({id(generator) for generator in generators}) != len(generators):
             raise ValueError("two clients share one noise generator; each needs its own")
-        finite = torch.isfinite(sums).all(dim=1)
-        if not bool(finite.all()):
+        (n, k), std = sums.shape, self.noise_multiplier * self.clip
+        messages = torch.empty_like(sums)
+        noise_squared, signal_squared = sums.new_zeros(2, n, dtype=torch.float64)
+        width = max(1, min(k, _BLOCK))
+        height = max(1, _BLOCK // width)
+        buffer = np.empty(min(n, height) * width)
+        for i, j in itertools.product(range(0, n, height), range(0, k, width)):
+            rows, columns = slice(i, min(i + height, n)), slice(j, min(j + width, k))
+            shape = rows.stop - i, columns.stop - j
+            drawn = buffer[: shape[0] * shape[1]].reshape(shape)
+            for row, generator in zip(drawn, generators[rows], strict=True):
+                generator.standard_normal(out=row)
+            noise = torch.from_numpy(drawn).to(sums.device).mul_(std)
+            signal = sums[rows, columns].double()
+            noise_squared[rows] += torch.linalg.vector_norm(noise, dim=1).square_()
+            signal_squared[rows] += torch.linalg.vector_norm(signal, dim=1).square_()
+            messages[rows, columns] = noise.add_(signal).div_(self.batch)
+        unclipped = torch.nonzero(~torch.isfinite(signal_squared))
+        if len(unclipped):
             raise ValueError(
-                f"sum of row {int(torch.nonzero(~finite)[0])} is not finite: clip every vector, "
-                "counting one that is not finite as zero, before summing"
+                f"sum of row {int(unclipped[0])} is not finite: clip every vector, counting one "
+                "that is not finite as zero, before summing"
             )
-        noise = np.empty(tuple(sums.shape))
-        for row, generator in zip(noise, generators, strict=True):
-            generator.standard_normal(out=row)
-        noisy = torch.from_numpy(noise).to(sums.device).mul_(self.noise_multiplier * self.clip)
-        return noisy.add_(sums).div_(self.batch).to(sums.dtype)
+        noise_norm, signal_norm = (
+            float(squared.sqrt().mean()) / self.batch for squared in (noise_squared, signal_squared)
+        )
+        return Released(messages, noise_norm, signal_norm)
