@@ -106,7 +106,8 @@ class ClosedForms:
         squares = work.norms.zero_()
         for part in parts:
             squares += part.squared_norms()
-        work.norms.sqrt_()
+        # Norms near the end of the float range have no usable coefficient: as good as infinite.
+        squares.masked_fill_(squares > torch.finfo(theta.dtype).max, float("inf")).sqrt_()
         work.losses.copy_(losses)
         if not all_finite(work.norms):
             self._pass_without_bad(theta, work)

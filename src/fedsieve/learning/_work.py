@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fedsieve.learning._plan import Plan
-from fedsieve.learning.layers import Rows, Segments
+from fedsieve.learning.layers import Rows, Segments, squared
 
 ROW_BYTES = 2**24
 """Gradients that must be built are built 16 MiB at a time: more only adds memory traffic."""
@@ -110,7 +110,7 @@ class Work:
         for lo, hi, rows, losses in batches:
             span = self.span(lo, hi)
             span.losses.copy_(losses)
-            span.norms.copy_(torch.linalg.vector_norm(rows, dim=1))
+            span.norms.copy_(squared(rows).sqrt_())
             finite = span.norms.isfinite()
             coefficients = span.coefficients()
             if not finite.all():  # zero times NaN would still be NaN

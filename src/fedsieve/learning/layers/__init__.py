@@ -20,6 +20,7 @@ from fedsieve.learning.layers._factors import Positions as Positions
 from fedsieve.learning.layers._factors import Projected as Projected
 from fedsieve.learning.layers._factors import Rows as Rows
 from fedsieve.learning.layers._factors import Segments as Segments
+from fedsieve.learning.layers._factors import squared as squared
 from fedsieve.learning.layers._generic import generic as generic
 from fedsieve.learning.layers._generic import vmapped as vmapped
 from fedsieve.learning.layers._linear import linear
@@ -34,6 +35,7 @@ __all__ = [
     "Segments",
     "form_of",
     "generic",
+    "squared",
     "vmapped",
 ]
 

@@ -5,6 +5,10 @@ is taken: build G_j (T * outputs * inputs multiplications, the very ones that th
 ||L R||^2 = <L^T L, R R^T>, T^2 (outputs + inputs) multiplications (X. Li et al., "Large language
 models can be strong differentially private learners", ICLR 2022; Z. Bu et al., "Scalable and
 efficient training of large convolutional neural networks with differential privacy", NeurIPS 2022).
+
+The second way is exact for the gradient, but the sum adds numbers that are rounded at the size of
+S_j = sum_t |l_t| |r_t|. If a sample's outer products cancel, ||G_j|| << S_j, the two differ: such
+samples take the first way, both for the norm and for the sum.
 """
 
 from __future__ import annotations
@@ -27,6 +31,10 @@ TRAFFIC = 16
 """Multiplications that cost as much as writing and reading one number (measured, one CPU core)."""
 CACHED = 2**18
 """Numbers of ``right`` held at once: 1 MiB stays in the cache between unfolding and product."""
+CANCELLED = 1e-3
+"""Share of S^2 below which a squared norm counts as cancelled: S * 2^-24 is 2e-6 of the norm."""
+WIDE = 2
+"""Float32 multiplications that cost as much as one in float64."""
 
 
 class Bilinear:
@@ -48,6 +56,7 @@ class Bilinear:
         self.groups = groups
         self.size = len(left) // groups
         self._dense: Rows | None = None
+        self._built: list[tuple[int, int]] = []
 
     @property
     def width(self) -> int:
@@ -62,27 +71,53 @@ class Bilinear:
         if fits and TRAFFIC * outputs * self.inputs <= gram:
             self._dense = Rows(self.rows(0, self.size))
             return self._dense.squared_norms()
-        by_gram = gram <= length * outputs * self.inputs
-        norm = self._gram_norms if by_gram else lambda lo, hi: squared(self.rows(lo, hi))
-        return torch.cat([norm(lo, hi) for lo, hi in self._pieces(0, self.size)])
+        by_gram = WIDE * gram <= length * outputs * self.inputs
+        self._built = []
+        norms = []
+        for lo, hi in self._pieces(0, self.size):
+            found = self._gram_norms(lo, hi) if by_gram else None
+            if found is None:
+                found = squared(self.rows(lo, hi))
+                self._built.append((lo, hi))
+            norms.append(found)
+        return torch.cat(norms)
 
-    def _gram_norms(self, lo: int, hi: int) -> Tensor:
-        left, right = self._left(lo, hi), self.right(lo, hi)
-        overlap = (left.transpose(1, 2) @ left).mul_(right @ right.transpose(1, 2))
-        # A Gram is a sum of signed terms: rounding must not leave a zero gradient below zero.
-        return overlap.view(hi - lo, -1).sum(1, dtype=torch.float64).clamp_(min=0.0)
+    def _gram_norms(self, lo: int, hi: int) -> Tensor | None:
+        """Squared norms of samples lo..hi in float64; ``None`` if one of the samples cancels."""
+        left, right = self._left(lo, hi).double(), self.right(lo, hi).double()
+        lefts, rights = left.transpose(1, 2) @ left, right @ right.transpose(1, 2)
+        lengths = [gram.diagonal(dim1=1, dim2=2) for gram in (lefts, rights)]
+        terms = (lengths[0] * lengths[1]).sqrt_().sum(1).square_().view(hi - lo, -1).sum(1)
+        norms = lefts.mul_(rights).view(hi - lo, -1).sum(1)
+        # Numbers at the ends of the float range do not stand a coefficient on one factor alone.
+        largest = torch.finfo(self.left.dtype).max
+        extreme = any(bool((length > largest).any()) for length in lengths)
+        return None if extreme or bool((norms < CANCELLED * terms).any()) else norms
 
     def sums(self, segments: Segments, out: Tensor) -> None:
         """Write each client's weighted sum into a row of ``out``."""
         if self._dense is not None:
             self._dense.sums(segments, out)
             return
+        out.zero_()
+        # The same call as for the norms, on the same samples: the very same numbers.
+        for lo, hi in self._built:
+            rows = self.rows(lo, hi)
+            for client, a, b in segments.clients(lo, hi):
+                out[client].addmv_(rows[a - lo : b - lo].t(), segments.coefficients[a:b])
+        coefficients = segments.coefficients
+        if self._built:
+            coefficients = coefficients.clone()
+            for lo, hi in self._built:
+                coefficients[lo:hi] = 0.0
+            if not coefficients.any():
+                return
         shape = (self.groups, self.left.shape[1], self.inputs)
         start = 0
         for count, target in zip(segments.counts, out.unbind(), strict=True):
-            total = target.zero_().view(shape)
+            total = target.view(shape)
             for lo, hi in self._pieces(start, start + count):
-                scale = segments.coefficients[lo:hi].repeat_interleave(self.groups)
+                scale = coefficients[lo:hi].repeat_interleave(self.groups)
                 left = (self._left(lo, hi) * scale[:, None, None]).unflatten(0, (-1, self.groups))
                 right = self.right(lo, hi).unflatten(0, (-1, self.groups))
                 total += torch.einsum("bgot,bgti->goi", left, right)

@@ -1,6 +1,7 @@
 """Closed form of ``nn.Embedding``: row v of the gradient sums delta over the places of token v.
 
-||G_j||^2 = sum over pairs of places with the same token of <delta_t, delta_t'>.
+These sums are formed first, T rows instead of a table. Norms and sums are both taken of them: the
+norm by pairs of places with the same token, <delta_t, delta_t'>, would be that of other numbers.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from fedsieve.learning.layers._factors import (
     Projected,
     Rows,
     Segments,
+    squared,
 )
 
 
@@ -24,7 +26,8 @@ class Lookup:
 
     Args:
         tokens: Rows read, int64 (B, T).
-        delta: Derivatives by what was read (B, T, width of a row).
+        delta: Derivatives by what was read (B, T, width of a row), of which at most one place per
+            token and sample is not zero (`_gathered`).
         vocabulary: Rows of the table.
     """
 
@@ -35,9 +38,7 @@ class Lookup:
 
     def squared_norms(self) -> Tensor:
         """Squared norms (B,)."""
-        same = self.tokens.unsqueeze(2) == self.tokens.unsqueeze(1)
-        gram = self.delta @ self.delta.transpose(1, 2)
-        return gram.mul_(same).sum((1, 2), dtype=torch.float64).clamp_(min=0.0)
+        return squared(self.delta.flatten(1))
 
     def sums(self, segments: Segments, out: Tensor) -> None:
         """Write each client's weighted sum into a row of ``out``."""
@@ -78,4 +79,13 @@ def embedding(layer: nn.Embedding, tokens: Tensor, delta: Tensor) -> dict[str, F
     delta = delta.reshape(*tokens.shape, -1)
     if layer.padding_idx is not None:
         delta = delta.masked_fill((tokens == layer.padding_idx).unsqueeze(2), 0.0)
-    return {"weight": Lookup(tokens, delta, layer.num_embeddings)}
+    return {"weight": Lookup(tokens, _gathered(tokens, delta), layer.num_embeddings)}
+
+
+def _gathered(tokens: Tensor, delta: Tensor) -> Tensor:
+    """The derivatives (B, T, width) of a token summed at its first place, zero at the others."""
+    if tokens.shape[1] < 2:
+        return delta
+    same = tokens.unsqueeze(2) == tokens.unsqueeze(1)
+    first = same.to(torch.uint8).argmax(2, keepdim=True).expand_as(delta)
+    return torch.zeros_like(delta).scatter_add_(1, first, delta)

@@ -5,10 +5,15 @@ The gradient of a layer's weight on one sample is a sum of outer products of wha
 from the two factors; the B gradients themselves, which would be B times the model, are not built.
 The factors of a *projected* gradient are those of the gradient, with the layer's map applied to one
 side.
+
+The norm by which a gradient is clipped must be that of the very numbers that are added up. Where a
+norm follows from other numbers (a Gram matrix, say), the two agree only up to rounding, and a
+gradient whose terms cancel is nothing but rounding: such a gradient is built.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -18,6 +23,10 @@ from torch import Tensor
 
 DENSE_BYTES = 2**26
 """Per-sample gradients of one tensor are kept between norm and sum if they fit in 64 MiB."""
+BLOCK = 1024
+"""Numbers whose squares are summed in float32."""
+SMALL = 1e-30
+"""Squared norms below this may have lost squares to underflow."""
 
 
 class NoClosedFormError(Exception):
@@ -66,12 +75,21 @@ class Segments:
         out[owner, torch.arange(size, device=device)] = self.coefficients
         return out
 
+    def clients(self, lo: int, hi: int) -> Iterator[tuple[int, int, int]]:
+        """The clients with samples among lo..hi: which, and the range of those samples."""
+        start = 0
+        for client, count in enumerate(self.counts):
+            a, b = max(start, lo), min(start + count, hi)
+            if a < b:
+                yield client, a, b
+            start += count
+
 
 class Projected(Protocol):
     """The B projected per-sample gradients of one parameter tensor."""
 
     def squared_norms(self) -> Tensor:
-        """Squared norms (B,), to be added up in float64."""
+        """Squared norms (B,), float64."""
         ...
 
     def sums(self, segments: Segments, out: Tensor) -> None:
@@ -144,6 +162,22 @@ class Rows:
 
 
 def squared(rows: Tensor) -> Tensor:
-    """Squared Euclidean norm of each row (B, width)."""
-    norms: Tensor = torch.linalg.vector_norm(rows, dim=1)
-    return norms.square_()
+    """Squared Euclidean norm (B,), float64, of each row (B, width), to a relative 1e-6.
+
+    One long float32 sum stagnates (2^20 equal numbers: 4e-4 too small), so it is cut into blocks.
+    A row of small numbers, whose squares underflow, is done again in float64.
+    """
+    whole = rows.shape[1] // BLOCK * BLOCK
+    squares = _norms(rows[:, whole:]).double().square_()
+    if whole:
+        blocks = _norms(rows[:, :whole].unflatten(1, (-1, BLOCK)))
+        squares += blocks.double().square_().sum(1)
+    small = squares < SMALL
+    if small.any():
+        squares[small] = _norms(rows[small].double()).square_()
+    return squares
+
+
+def _norms(x: Tensor) -> Tensor:
+    norms: Tensor = torch.linalg.vector_norm(x, dim=-1)
+    return norms

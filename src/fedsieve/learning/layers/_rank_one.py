@@ -25,14 +25,14 @@ class RankOne:
     """
 
     def __init__(self, left: Rows, right: Rows) -> None:
-        self._left = left
-        self._right = right
+        self.sides = (left, right)
         self.left = left.gradients
         self.right = right.gradients
 
     def squared_norms(self) -> Tensor:
         """Squared norms (B,)."""
-        return self._left.squared_norms() * self._right.squared_norms()
+        left, right = self.sides
+        return left.squared_norms() * right.squared_norms()
 
     def sums(self, segments: Segments, out: Tensor) -> None:
         """Write each client's weighted sum into a row of ``out``."""
@@ -58,7 +58,7 @@ class RankOne:
 
     def on_basis(self, basis: Tensor) -> Projected:
         """Gradients on an input basis."""
-        return RankOne(self._left, Rows(self.right @ basis))
+        return RankOne(self.sides[0], Rows(self.right @ basis))
 
     def at(self, positions: Positions) -> Projected:
         """Gradients at the chosen positions."""
@@ -76,10 +76,10 @@ class RankOneEntries:
         self.positions = positions
 
     def squared_norms(self) -> Tensor:
-        """sum_{(o,i) chosen} left_o^2 right_i^2 = <left^2, M right^2>."""
-        left, right = self.full.left, self.full.right
-        reached = right.square() @ self.positions.mask(right).t()
-        return reached.mul_(left.square()).sum(1, dtype=torch.float64)
+        """sum_{(o,i) chosen} left_o^2 right_i^2 = <left^2, M right^2>, of factors of norm 1."""
+        left, right = (_unit(side) for side in self.full.sides)
+        reached = right.square_() @ self.positions.mask(right).t()
+        return reached.mul_(left.square_()).sum(1, dtype=torch.float64) * self.full.squared_norms()
 
     def sums(self, segments: Segments, out: Tensor) -> None:
         """Gather the chosen entries of each client's full weighted sum."""
@@ -89,6 +89,12 @@ class RankOneEntries:
     def rows(self, lo: int, hi: int) -> Tensor:
         """The chosen entries for samples lo..hi."""
         return _gathered(self.full.left[lo:hi], self.full.right[lo:hi], self.positions)
+
+
+def _unit(side: Rows) -> Tensor:
+    """Rows divided by their norms, so that no square underflows that counts."""
+    lengths = side.squared_norms().sqrt().clamp_(min=torch.finfo(side.gradients.dtype).tiny)
+    return side.gradients / lengths.unsqueeze(1).to(side.gradients.dtype)
 
 
 def _gathered(left: Tensor, right: Tensor, positions: Positions) -> Tensor:
