@@ -1,5 +1,6 @@
 """The ledger never under-counts: crashes, torn lines, repeated rounds, limits."""
 
+import hashlib
 import json
 import os
 import signal
@@ -8,8 +9,11 @@ import sys
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedsieve.privacy import BudgetExceededError, Ledger, epsilon
+from fedsieve.privacy._charges import frontier
 
 DELTA = 1e-5
 COHORT = {0: (0.01, 1.0, 1), 1: (0.02, 1.0, 1), "hospital": (0.02, 1.0, 1)}
@@ -113,13 +117,102 @@ def test_a_crash_between_checkpoints_loses_nothing(tmp_path, repeatable):
         assert resumed.spent() == dict.fromkeys(COHORT, 10)
 
 
-def test_state_without_a_journal_round_trips():
-    ledger = _ledger(limit=5.0, noise_source="x", unit="client")
-    ledger.charge(0, COHORT)
+@pytest.mark.parametrize("repeatable", [True, False])
+def test_state_without_a_journal_round_trips(repeatable):
+    ledger = _ledger(limit=5.0, noise_source="x", unit="client", repeatable=repeatable)
+    for t in range(6):
+        ledger.charge(t, COHORT if t != 3 else {0: (0.03, 2.0, 2), 4: (0.01, 1.0, 1)})
     again = Ledger.restore(_json(ledger.state()))
     assert _json(again.state()) == _json(ledger.state())
     assert again.guarantee() == ledger.guarantee()
+    assert again.spent() == ledger.spent()
     assert again.limit == 5.0
+    for one in (ledger, again):
+        one.charge(4, COHORT)
+        one.charge(6, COHORT)
+    assert again.spent() == ledger.spent()
+    assert again.spent()[1] == (6 if repeatable else 7)
+    if repeatable:
+        with pytest.raises(ValueError, match="would reuse its noise"):
+            again.charge(3, {4: (0.01, 2.0, 1)})
+
+
+@pytest.mark.parametrize("journal", [True, False])
+def test_the_state_of_a_long_run_is_small(tmp_path, journal):
+    path = tmp_path / "ledger.jsonl" if journal else None
+    ledger = _ledger(journal=path)
+    clients = dict.fromkeys(range(300), (0.01, 1.0, 1))
+    for t in range(300):
+        ledger.charge(t, clients)
+    assert len(json.dumps(ledger.state())) < 300
+    assert Ledger.restore(_json(ledger.state()), path).spent()[299] == 300
+
+
+def test_clients_with_equal_terms_are_written_as_ranges(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    cohort = dict.fromkeys((7, 3, 1, 2, 9, 8, "a", 5), (0.1, 1.0, 1))
+    ledger = _ledger(journal=path)
+    ledger.charge(0, cohort | {4: (0.2, 1.0, 1)})
+    charges = json.loads(path.read_text())["charges"]
+    assert charges == [[0.1, 1.0, 1, [[1, 3], 5, [7, 9], "a"]], [0.2, 1.0, 1, [4]]]
+    assert Ledger.restore(_ledger().state(), path).spent() == ledger.spent()
+    assert ledger.spent() == dict.fromkeys([*cohort, 4], 1)
+
+
+def test_a_release_is_on_the_disk_before_it_is_sent(tmp_path, monkeypatch):
+    synced = []
+
+    def fsync(handle):
+        synced.append(os.readlink(f"/proc/self/fd/{handle}") if os.path.exists("/proc") else "")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    path = tmp_path / "ledger.jsonl"
+    ledger = _ledger(journal=path)
+    ledger.charge(0, COHORT)
+    assert len(synced) == 1 + (os.name == "posix")  # the file, and its new name
+    ledger.charge(1, COHORT)
+    ledger.charge(1, COHORT)  # a repetition writes nothing
+    assert len(synced) == 2 + (os.name == "posix")
+    if synced[0]:
+        assert synced == [str(path), str(tmp_path), str(path)]
+
+
+def test_the_digest_in_the_state_is_that_of_the_first_lines(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    ledger = _ledger(journal=path)
+    ledger.charge(0, COHORT)
+    ledger.charge(1, COHORT)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert ledger.state()["journal"] == {"records": 2, "sha256": digest}
+    ledger.charge(2, COHORT)
+    assert Ledger.restore(_ledger().state(), path).state() == ledger.state()
+
+
+single = st.tuples(
+    st.sampled_from([0.01, 0.02, 0.5]), st.sampled_from([1.0, 2.0]), st.integers(1, 3)
+)
+histories = st.lists(
+    st.lists(single, min_size=1, max_size=2, unique_by=lambda c: c[:2]), min_size=1
+)
+
+
+@given(histories)
+def test_the_frontier_leaves_out_only_who_spent_no_more_than_another(found):
+    whole = {tuple(sorted(history)) for history in found}
+    front = frontier(whole)
+    assert set(front) <= whole
+    assert len(set(front)) == len(front)
+
+    def covers(a, b):
+        return a == b or (
+            len(a) == len(b) == 1
+            and a[0][0] >= b[0][0] and a[0][1] <= b[0][1] and a[0][2] >= b[0][2]
+        )  # fmt: skip
+
+    for history in whole:
+        assert any(covers(other, history) for other in front)
+    for one in front:
+        assert not any(covers(other, one) for other in front if other != one)
 
 
 def _cut_at(path, kept):
@@ -180,25 +273,46 @@ def test_a_missing_newline_alone_loses_nothing(tmp_path):
     assert resumed.spent() == dict.fromkeys(COHORT, 2)
 
 
-def test_a_lost_journal_is_written_again_from_the_checkpoint(tmp_path):
+def test_a_journal_that_lacks_what_the_checkpoint_has_seen_is_refused(tmp_path):
     path = tmp_path / "ledger.jsonl"
     ledger = _ledger(journal=path)
     ledger.charge(0, COHORT)
-    written = path.read_bytes()
+    ledger.charge(1, COHORT)
+    state = _json(ledger.state())
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
+    with pytest.raises(ValueError, match="holds 1 records, but the checkpoint has seen 2: what"):
+        Ledger.restore(state, path)
     path.unlink()
-    Ledger.restore(_json(ledger.state()), path)
-    assert path.read_bytes() == written
+    with pytest.raises(ValueError, match="holds 0 records"):
+        Ledger.restore(state, path)
+    with pytest.raises(ValueError, match="journal=None, but the checkpoint relies on 2 records"):
+        Ledger.restore(state)
+    assert not path.exists()
 
 
 def test_a_foreign_journal_is_refused(tmp_path):
-    path = tmp_path / "ledger.jsonl"
+    path, elsewhere = tmp_path / "ledger.jsonl", tmp_path / "other.jsonl"
     _ledger(journal=path).charge(0, {0: (0.5, 1.0, 1)})
-    other = _ledger()
-    other.charge(0, COHORT)
+    other, unwritten = _ledger(journal=elsewhere), _ledger()
+    for ledger in (other, unwritten):
+        ledger.charge(0, COHORT)
     with pytest.raises(ValueError, match="does not belong"):
         Ledger.restore(other.state(), path)
+    with pytest.raises(ValueError, match="written without a journal"):
+        Ledger.restore(unwritten.state(), path)
     with pytest.raises(ValueError, match=r"Ledger\.restore"):
         _ledger(journal=path)
+
+
+def test_a_changed_line_is_noticed(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    ledger = _ledger(journal=path)
+    for t in range(3):
+        ledger.charge(t, COHORT)
+    state = ledger.state()
+    path.write_text(path.read_text().replace('"round": 1', '"round": 7'))
+    with pytest.raises(ValueError, match="does not belong"):
+        Ledger.restore(state, path)
 
 
 def test_the_limit_refuses_before_anything_is_written(tmp_path):

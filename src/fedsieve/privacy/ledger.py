@@ -1,34 +1,43 @@
 """The budget ledger of a simulation: every noisy release, written down before it is sent.
 
-One JSON line per round goes to an append-only journal and is flushed before `Ledger.charge`
-returns; what the process wrote survives its death by any signal. A line that was torn in the middle
-counts as spent: its charge is unknown, so every known client pays its costliest release once more
-(until its round runs again, where that repeats the same noise).
+One JSON line per round goes to an append-only journal and is on the disk (fsync) before
+`Ledger.charge` returns. The journal *is* the record: a checkpoint notes how many of its lines it
+has seen and their sha256, and `Ledger.restore` reads the lines again, those written after the
+checkpoint included. A line that was torn in the middle counts as spent: its charge is unknown, so
+every known client pays its costliest release once more (until its round runs again, where that
+repeats the same message).
 
-Two kinds of noise, two meanings of a round that runs again after a crash:
+Two kinds of randomness, two meanings of a round that runs again after a crash:
 
-* *repeatable* (a simulation's noise seed): the noise is a function of seed, round, client and step,
-  so the run re-sends the identical message, and (round, client) is charged once;
-* not repeatable (operating system entropy): a second draw is a second release and is charged again.
+* *repeatable* (a simulation's noise seed): batch and noise are functions of noise seed, round,
+  client and step, so the run re-sends the identical message, and (round, client) is charged once;
+* not repeatable (operating system entropy): the second run draws another Poisson batch and other
+  noise. Its message is one more release of the same kind, and is charged once more.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fedsieve.privacy._charges import (
+    Charge,
+    Client,
+    Spent,
+    add,
+    compact,
+    cost,
+    counted_up,
+    each,
+    frontier,
+    stretches,
+)
+from fedsieve.privacy._journal import Journal, Record
 from fedsieve.privacy.accounting import compose, max_steps
-from fedsieve.privacy.guarantee import Event, Guarantee, Relation, Unit, check_target, merge
-
-Charge = tuple[float, float, int]
-"""Sampling rate, noise multiplier, steps."""
-
-Client = int | str
-History = tuple[Event, ...]
+from fedsieve.privacy.guarantee import Event, Guarantee, Relation, Unit, check_target
 
 
 class BudgetExceededError(RuntimeError):
@@ -43,7 +52,7 @@ class Ledger:
     Args:
         delta: In (0, 1).
         relation: Neighbouring relation.
-        repeatable: The noise is a deterministic function of (round, client, step).
+        repeatable: Batch and noise are deterministic functions of (round, client, step).
         limit: Epsilon that no client may exceed; ``None``: no limit.
         journal: File to append to, which must not hold records yet (`restore` continues one);
             ``None`` keeps the record in memory only, where a crash forgets it.
@@ -80,12 +89,11 @@ class Ledger:
             )
         self.delta, self.relation, self.unit = delta, relation, unit
         self.repeatable, self.limit, self.noise_source = repeatable, limit, noise_source
-        self.journal = journal
-        self._records: list[dict[str, Any] | None] = []
+        self._journal = None if journal is None else Journal(journal)
         self._torn = 0
-        self._charges: dict[Client, dict[tuple[float, float], int]] = {}
-        self._costliest: dict[Client, Event] = {}
-        self._released: dict[tuple[int, Client], Charge] = {}
+        self._spent: dict[Client, Spent] = {}
+        self._costliest: dict[Client, Charge] = {}
+        self._released: dict[int, list[list[Any]]] = {}  # round -> charges as in a record
 
     def charge(self, round: int, clients: Mapping[Client, Charge]) -> None:  # noqa: A002
         """Record a round's releases; only afterwards may the messages be sent.
@@ -99,37 +107,30 @@ class Ledger:
             ValueError: An impossible charge, or a repeated round with other terms: equal noise at
                 two scales would cancel.
         """
-        fresh: dict[Client, Charge] = {}
-        for name, (q, sigma, steps) in clients.items():
-            Event(sigma, q, steps)
+        held = dict(each(self._released.get(round, ())))
+        groups: dict[Charge, list[Client]] = {}
+        for name, charge in clients.items():
             client = name if isinstance(name, str) else int(name)
-            charge = float(q), float(sigma), int(steps)
-            held = self._released.get((round, client)) if self.repeatable else None
-            if held is None:
-                fresh[client] = charge
-            elif held != charge:
+            if client not in held:
+                groups.setdefault(charge, []).append(client)
+            elif held[client] != charge:
                 raise ValueError(
                     f"round {round} of client {client} was released with (sampling rate, noise "
-                    f"multiplier, steps) = {held}; repeating it with {charge} would reuse its noise"
+                    f"multiplier, steps) = {held[client]}; repeating it with {charge} would reuse "
+                    "its noise"
                 )
-        if not fresh:
+        if not groups:
             return
-        self._refuse_excess(fresh)
-        groups: dict[Charge, list[Client]] = {}
-        for client, charge in fresh.items():
-            groups.setdefault(charge, []).append(client)
-        record = {
-            "round": int(round),
-            "noise": self.noise_source,
-            "charges": [[*charge, names] for charge, names in groups.items()],
-        }
-        if self.journal is not None:
-            self._append(record)
+        for q, sigma, steps in groups:
+            Event(sigma, q, steps)
+        self._refuse_excess(groups)
+        record = {"round": int(round), "noise": self.noise_source, "charges": compact(groups)}
+        self._append(record)
         self._apply(record)
 
     def spent(self) -> dict[Client, int]:
         """Steps that each client has released."""
-        return {client: sum(e.steps for e in self._events(client)) for client in self._charges}
+        return {c: sum(steps for _, _, steps in self._history(c)) for c in self._spent}
 
     def guarantee(self, *, rounded: bool = False) -> Guarantee:
         """The guarantee that holds for every client: that of the one who spent most.
@@ -140,30 +141,39 @@ class Ledger:
             rounded: Count step totals up to the next of eight in an octave (but not beyond the
                 limit): an upper bound for display, computed some 50 times in a run, not each round.
         """
-        if self._torn and not self._charges:
+        if self._torn and not self._spent:
             return Guarantee(
                 math.inf, self.delta, self.unit, self.relation, "none: torn journal", ()
             )
-        histories = {self._events(client) for client in self._charges} or {()}
+        histories = {self._history(client) for client in self._spent} or {()}
         if rounded:
-            histories = {tuple(_rounded(e) for e in history) for history in histories}
-        found = [compose(h, self.delta, self.relation, self.unit) for h in _frontier(histories)]
-        worst = max(found, key=lambda g: g.epsilon)
+            histories = {tuple(counted_up(charge) for charge in history) for history in histories}
+        worst = max((self._compose(h) for h in frontier(histories)), key=lambda g: g.epsilon)
         if rounded and self.limit is not None and not self._torn:
             return replace(worst, epsilon=min(worst.epsilon, self.limit))
         return worst
 
     def state(self) -> dict[str, Any]:
-        """Everything, as plain JSON values, for a checkpoint."""
-        return {
+        """For a checkpoint, as plain JSON values: the settings, and how far the journal had got.
+
+        Without a journal: what every client spent and, if noise repeats, who released in which
+        rounds; equal neighbours share an entry.
+        """
+        settings = {
             "delta": self.delta,
             "relation": self.relation,
             "unit": self.unit,
             "repeatable": self.repeatable,
             "limit": self.limit,
             "noise_source": self.noise_source,
-            "records": list(self._records),
         }
+        if self._journal is not None:
+            return settings | {"journal": self._journal.state()}
+        groups: dict[Charge, list[Client]] = {}
+        for client, history in self._spent.items():
+            for charge in history:
+                groups.setdefault(charge, []).append(client)
+        return settings | {"charges": compact(groups), "released": stretches(self._released)}
 
     @classmethod
     def restore(cls, state: Mapping[str, Any], journal: Path | None = None) -> Ledger:
@@ -171,121 +181,87 @@ class Ledger:
 
         Args:
             state: From `state`.
-            journal: The run's journal; records that it lacks are appended.
+            journal: The run's journal; one that does not exist yet holds no records.
 
         Raises:
-            ValueError: The journal belongs to another run.
+            ValueError: The journal belongs to another run, or lacks records that the checkpoint
+                has seen: what was spent is then unknown.
         """
-        settings = {key: value for key, value in state.items() if key != "records"}
-        ledger = cls(**settings)
-        held = list(state["records"])
-        written = _read(journal) if journal is not None and journal.exists() else []
-        shared = min(len(held), len(written))
-        if held[:shared] != written[:shared]:
-            raise ValueError(f"journal={journal} does not belong to the run of this checkpoint")
-        ledger.journal = journal
-        for record in held + written[shared:]:
-            ledger._apply(record)
-        if journal is not None:
-            if written and not journal.read_bytes().endswith(b"\n"):
-                with journal.open("ab") as file:
-                    file.write(b"\n")  # a torn line stays, as a line of its own
-            for record in held[shared:]:
-                ledger._append(record)
+        facts = dict(state)
+        seen = facts.pop("journal", None)
+        charges, released = facts.pop("charges", []), facts.pop("released", [])
+        ledger = cls(**facts)
+        if journal is None:
+            if seen is not None:
+                raise ValueError(
+                    f"journal=None, but the checkpoint relies on {seen['records']} records of one"
+                )
+            ledger._released = {t: c for first, last, c in released for t in range(first, last + 1)}
+            for client, charge in each(charges):
+                ledger._spent[client] = add(ledger._spent.get(client, ()), charge)
+            return ledger
+        if charges:
+            raise ValueError(
+                f"journal={journal} cannot continue a checkpoint that was written without a journal"
+            )
+        ledger._take_over(Journal(journal, **(seen or {})))
         return ledger
 
-    def _events(self, client: Client) -> History:
-        events = [Event(s, q, t) for (q, s), t in self._charges[client].items()]
-        if self._torn:
-            one = self._costliest[client]
-            events.append(Event(one.noise_multiplier, one.sampling_rate, one.steps * self._torn))
-        return merge(events)
+    def _history(self, client: Client) -> Spent:
+        """What a client has spent, torn lines included."""
+        spent = self._spent.get(client, ())
+        if not self._torn or not spent:
+            return spent
+        q, sigma, steps = self._costliest[client]
+        return add(spent, (q, sigma, steps * self._torn))
 
-    def _refuse_excess(self, fresh: Mapping[Client, Charge]) -> None:
+    def _refuse_excess(self, groups: Mapping[Charge, Iterable[Client]]) -> None:
         if self.limit is None:
             return
-        clients: dict[History, Client] = {}
-        for client, (q, sigma, steps) in fresh.items():
-            held = self._events(client) if client in self._charges else ()
-            clients.setdefault(merge([*held, Event(sigma, q, steps)]), client)
-        for history in _frontier(clients):
+        clients: dict[Spent, Client] = {}
+        for charge, names in groups.items():
+            for client in names:
+                clients.setdefault(add(self._history(client), charge), client)
+        for history in frontier(clients):
             if not self._fits(history, self.limit):
-                would = compose(history, self.delta, self.relation, self.unit).epsilon
+                would = self._compose(history).epsilon
                 raise BudgetExceededError(
                     f"client {clients[history]} would reach epsilon={would:.4f} at "
                     f"delta={self.delta:g}, more than limit={self.limit:g}; nothing was released"
                 )
 
-    def _fits(self, history: History, limit: float) -> bool:
+    def _fits(self, history: Spent, limit: float) -> bool:
         if len(history) == 1:  # the usual case: one look-up a round
-            (e,) = history
-            allowed = max_steps(
-                limit, e.noise_multiplier, e.sampling_rate, self.delta, self.relation
-            )
-            return e.steps <= allowed
-        return compose(history, self.delta, self.relation, self.unit).epsilon <= limit
+            ((q, sigma, steps),) = history
+            return steps <= max_steps(limit, sigma, q, self.delta, self.relation)
+        return self._compose(history).epsilon <= limit
 
-    def _apply(self, record: dict[str, Any] | None) -> None:
-        self._records.append(record)
+    def _compose(self, history: Spent) -> Guarantee:
+        events = [Event(sigma, q, steps) for q, sigma, steps in history]
+        return compose(events, self.delta, self.relation, self.unit)
+
+    def _apply(self, record: Record | None) -> None:
         if record is None:
             self._torn += 1
             return
+        for client, charge in each(record["charges"]):
+            self._spent[client] = add(self._spent.get(client, ()), charge)
+            costliest = self._costliest.setdefault(client, charge)
+            if costliest != charge:
+                self._costliest[client] = max(costliest, charge, key=cost)
         if self.repeatable:
             self._torn = 0  # the torn round was run again, or its message was never sent
-        for q, sigma, steps, names in record["charges"]:
-            for client in names:
-                totals = self._charges.setdefault(client, {})
-                totals[q, sigma] = totals.get((q, sigma), 0) + steps
-                event = Event(sigma, q, steps)
-                held = self._costliest.get(client, event)
-                self._costliest[client] = max(held, event, key=_cost)
-                if self.repeatable:
-                    self._released[record["round"], client] = (q, sigma, steps)
+            round_, charges = record["round"], record["charges"]
+            before, held = self._released.get(round_ - 1, []), self._released.get(round_, [])
+            same = before == charges and not held  # as a rule: then they share their memory
+            self._released[round_] = before if same else [*held, *charges]
 
-    def _append(self, record: dict[str, Any] | None) -> None:
-        assert self.journal is not None
-        with self.journal.open("ab") as file:
-            file.write(json.dumps(record).encode() + b"\n")
+    def _append(self, record: Record) -> None:
+        if self._journal is not None:
+            self._journal.append(record)
 
-
-def _read(journal: Path) -> list[dict[str, Any] | None]:
-    """The journal's records; ``None`` for a torn line."""
-    records: list[dict[str, Any] | None] = []
-    for line in journal.read_bytes().splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            record = None
-        records.append(record if isinstance(record, dict) else None)
-    return records
-
-
-def _frontier(histories: Iterable[History]) -> list[History]:
-    """The histories without those that spent no more than another one in any respect."""
-    front: list[History] = []
-    for history in sorted(
-        histories, key=lambda h: [(-e.steps, e.noise_multiplier, -e.sampling_rate) for e in h]
-    ):
-        if not any(_dominates(other, history) for other in front):
-            front.append(history)
-    return front
-
-
-def _dominates(other: History, history: History) -> bool:
-    if len(other) != 1 or len(history) != 1:
-        return False
-    (a,), (b,) = other, history
-    return (
-        a.noise_multiplier <= b.noise_multiplier
-        and a.sampling_rate >= b.sampling_rate
-        and a.steps >= b.steps
-    )
-
-
-def _rounded(event: Event) -> Event:
-    step = 1 << max(event.steps.bit_length() - 4, 0)
-    return replace(event, steps=-(-event.steps // step) * step)
-
-
-def _cost(event: Event) -> float:
-    return event.steps * (event.sampling_rate / event.noise_multiplier) ** 2
+    def _take_over(self, journal: Journal) -> None:
+        self._journal = journal
+        for record in journal.found:
+            self._apply(record)
+        journal.found.clear()
