@@ -104,3 +104,67 @@ def test_whole_number_parameters_are_refused():
     net.table = nn.Parameter(torch.zeros(2, dtype=torch.int64), requires_grad=False)
     with pytest.raises(ValueError, match=r"parameter 'table' has dtype torch\.int64"):
         FlatModel(net, (2,))
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (
+            nn.Dropout(0.1),
+            "'1' is Dropout, which draws .* set p=0 instead of p=0.1, or leave it out",
+        ),
+        (nn.Dropout2d(0.5), "'1' is Dropout2d"),
+        (nn.AlphaDropout(0.5), "'1' is AlphaDropout"),
+        (nn.FeatureAlphaDropout(0.5), "'1' is FeatureAlphaDropout"),
+        (nn.RReLU(), r"'1' is RReLU, .* use nn\.LeakyReLU"),
+        (nn.FractionalMaxPool2d(2, 1), r"'1' is FractionalMaxPool2d, .* nn\.AdaptiveMaxPool2d"),
+        (nn.LSTM(2, 2, 2, dropout=0.5), "'1' is LSTM, .* set dropout=0 instead of dropout=0.5"),
+        (nn.MultiheadAttention(2, 1, dropout=0.5), "'1' is MultiheadAttention"),
+        (nn.TransformerEncoderLayer(2, 1, 4), r"'1\.self_attn' is MultiheadAttention"),
+    ],
+)
+def test_modules_that_draw_are_refused(layer, message):
+    with pytest.raises(ValueError, match=message):
+        FlatModel(nn.Sequential(nn.Linear(2, 2), layer), (2,))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.Dropout(0.0), nn.GRU(2, 2), nn.TransformerEncoderLayer(2, 1, 4, dropout=0.0)],
+)
+def test_modules_that_could_draw_but_do_not_are_taken(layer):
+    FlatModel(nn.Sequential(nn.Linear(2, 2), layer), (2,))
+
+
+class Shifted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(2, 2)
+        self.register_buffer("shift", torch.ones(2))
+        self.register_buffer("none", None)
+
+    def forward(self, x):
+        return self.inner(x) + self.shift
+
+
+def test_buffers_follow_the_vector_to_its_device(monkeypatch):
+    model = FlatModel(Shifted(), (2,))
+    moved = []
+    monkeypatch.setattr(model, "_move_buffers", moved.append)
+    model.bind(torch.zeros(model.d))
+    assert not moved
+    with pytest.raises(RuntimeError, match="incompatible tensor type"):
+        model.bind(torch.zeros(model.d, device="meta"))  # after the buffers, the parameters cannot
+    assert moved == [torch.device("meta")]
+    monkeypatch.undo()
+    model._move_buffers(torch.device("meta"))
+    assert model.module.shift.is_meta
+    assert model.module.none is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_module_with_buffers_runs_on_cuda():
+    model = FlatModel(Shifted(), (2,))
+    on_gpu = model.bind(torch.zeros(model.d, device="cuda"))
+    assert on_gpu(torch.ones(1, 2, device="cuda")).tolist() == [[1.0, 1.0]]
+    assert model.bind(torch.zeros(model.d))(torch.ones(1, 2)).tolist() == [[1.0, 1.0]]

@@ -20,8 +20,10 @@ class FlatModel:
     The module is copied; the caller's object is never changed.
 
     Args:
-        module: Any module. Batch normalisation is refused: it mixes the samples of a batch, so a
+        module: Any module but two kinds. Batch normalisation mixes the samples of a batch, so a
             sample has no gradient of its own, and its running statistics leave the client raw.
+            Dropout, and whatever else draws in the forward pass, draws from the global generator,
+            so a run could not be repeated, divided among processes or resumed.
         input_shape: Shape of one sample, such as ``(1, 28, 28)``.
 
     Attributes:
@@ -30,8 +32,8 @@ class FlatModel:
         parameters: The module's parameters, in the layout's order.
 
     Raises:
-        ValueError: Batch normalisation, no trainable parameter, or a parameter that is not floating
-            point.
+        ValueError: A layer of these kinds, no trainable parameter, or a parameter that is not
+            floating point.
 
     Example:
         >>> model = FlatModel(nn.Linear(2, 3), (2,))
@@ -41,6 +43,7 @@ class FlatModel:
 
     def __init__(self, module: nn.Module, input_shape: tuple[int, ...]) -> None:
         _refuse_batch_statistics(module)
+        _refuse_draws(module)
         self.module = copy.deepcopy(module)
         for part in self.module.modules():
             if getattr(part, "inplace", False):
@@ -74,6 +77,8 @@ class FlatModel:
     def bind(self, theta: Tensor) -> nn.Module:
         """Make the module's parameters views of ``theta`` (d,) and return the module.
 
+        Buffers follow ``theta`` to its device.
+
         Raises:
             ValueError: ``theta`` is not a contiguous vector of d numbers.
         """
@@ -85,10 +90,18 @@ class FlatModel:
         first = self.parameters[0]
         # Pointers are compared as they are now: pickling moves a tensor into shared memory.
         if first.data_ptr() != theta.data_ptr() or first.dtype != theta.dtype:
+            if first.device != theta.device:
+                self._move_buffers(theta.device)
             for parameter, view in zip(self.parameters, self.views(theta), strict=True):
                 parameter.data = view
             self._held = theta  # the memory that the views point to must stay alive
         return self.module
+
+    def _move_buffers(self, device: torch.device) -> None:
+        for part in self.module.modules():
+            for name, buffer in part._buffers.items():
+                if buffer is not None:
+                    part._buffers[name] = buffer.to(device)
 
     def views(self, theta: Tensor) -> list[Tensor]:
         """The parameter tensors as views of ``theta``, in the layout's order."""
@@ -120,3 +133,26 @@ def _refuse_batch_statistics(module: nn.Module) -> None:
                 "batch and keeps running statistics, so no sample has a gradient of its own and "
                 "unclipped statistics would leave the client; use nn.GroupNorm or nn.LayerNorm"
             )
+
+
+def _refuse_draws(module: nn.Module) -> None:
+    for name, part in module.named_modules():
+        if remedy := _remedy(part):
+            raise ValueError(
+                f"layer {name or '(root)'!r} is {type(part).__name__}, which draws from the global "
+                f"random generator: results would depend on the order of the clients; {remedy}"
+            )
+
+
+def _remedy(part: nn.Module) -> str:
+    """What to do about a module that draws random numbers in its forward pass; empty if none."""
+    match part:
+        case nn.modules.dropout._DropoutNd() if part.p > 0:
+            return f"set p=0 instead of p={part.p}, or leave it out"
+        case nn.RNNBase() | nn.MultiheadAttention() if part.dropout > 0:
+            return f"set dropout=0 instead of dropout={part.dropout}"
+        case nn.RReLU():
+            return "use nn.LeakyReLU"
+        case nn.FractionalMaxPool2d() | nn.FractionalMaxPool3d():
+            return "use nn.AdaptiveMaxPool2d or 3d"
+    return ""
