@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 
 import pytest
@@ -221,6 +222,10 @@ def test_a_model_that_leaves_its_form_later_falls_back_then(method):
         later = engine.clipped_sums(theta, x, y, (2, 3), clip=0.5)
     torch.testing.assert_close(later.sums[:1], first.sums, rtol=1e-9, atol=1e-12)
     assert later.sums[1].any()
+    # Batches that the form fits are done by it as before, to the bit; the notice does not repeat.
+    again = engine.clipped_sums(theta, x[:2], y[:2], (2,), clip=0.5)
+    assert torch.equal(again.sums, first.sums)
+    assert torch.equal(engine.clipped_sums(theta, x, y, (2, 3), clip=0.5).sums, later.sums)
 
 
 class Choosing(nn.Module):
@@ -257,13 +262,73 @@ def test_embeddings_that_look_across_samples_have_no_closed_form(option):
         form(layer, torch.zeros(1, 2, dtype=torch.int64), torch.zeros(1, 2, 2))
 
 
-def test_dropout_is_quiet_while_the_ways_are_compared():
+class Noise(nn.Module):
+    """Draws in training mode, and cannot be told from its type."""
+
+    def forward(self, x):
+        return functional.dropout(x, 0.5, self.training)
+
+
+def test_noise_of_a_modules_own_is_quiet_while_the_ways_are_compared():
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(4, 50), nn.Dropout(0.5), nn.Linear(50, 3))
-    model = FlatModel(net, (4,))
+    model = FlatModel(nn.Sequential(nn.Linear(4, 50), Noise(), nn.Linear(50, 3)), (4,))
     x, y = batch(torch.float32)
     engine = PerSampleGradients(model, cross_entropy, method="closed-form")
     theta = model.read()
     first = engine.clipped_sums(theta, x, y, (5,), clip=1.0)
     assert model.module.training
     assert not torch.equal(first.sums, engine.clipped_sums(theta, x, y, (5,), clip=1.0).sums)
+
+
+def test_a_settled_engine_gives_the_same_bits_in_whatever_order_batches_come():
+    generator = torch.Generator().manual_seed(5)
+    net = nn.Sequential(nn.Linear(30, 40), nn.Tanh(), nn.Linear(40, 3))
+    model = FlatModel(net, (30,))
+    theta = model.read()
+    x, y = torch.randn(40, 30, generator=generator), torch.randint(3, (40,), generator=generator)
+    spoilt = x.clone()
+    spoilt[1:] = float("nan")
+    batches = [spoilt[:9], x[:1], x]
+    engine = PerSampleGradients(model, cross_entropy)
+    assert not engine.settle(theta, spoilt, y)
+    assert not engine.settle(theta, x[:0], y[:0])
+    records = torch.cat([spoilt, x[5:7]])
+    assert engine.settle(theta, records, torch.cat([y, y[5:7]]))
+    copies = [pickle.loads(pickle.dumps(engine)) for _ in range(2)]
+
+    def run(copy, order):
+        found = {}
+        for i in order:
+            b = batches[i]
+            found[i] = copy.clipped_sums(theta, b, y[: len(b)], (len(b),), clip=0.1).sums
+        return found
+
+    one, other = run(copies[0], (0, 1, 2)), run(copies[1], (2, 1, 0))
+    assert all(torch.equal(one[i], other[i]) for i in range(3))
+
+
+def test_a_first_batch_without_two_finite_gradients_decides_nothing():
+    """Neither does a parameter vector at which nothing is finite."""
+    torch.manual_seed(0)
+    model = FlatModel(Functional(), (4,))
+    x, y = batch(torch.float32)
+    theta = model.read()
+    engine = PerSampleGradients(model, cross_entropy)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        one = engine.clipped_sums(theta, x[:1], y[:1], (1,), clip=1.0)
+        lost = engine.clipped_sums(torch.full((model.d,), torch.nan), x, y, (5,), clip=1.0)
+    torch.testing.assert_close(one.norms, engine.mean(theta, x[:1], y[:1]).norm()[None].double())
+    assert lost.bad.tolist() == [5]
+    with pytest.warns(SlowPathWarning, match="Functional: "):
+        assert engine.settle(theta, x, y)
+
+
+def test_settling_refuses_what_a_first_batch_would():
+    torch.manual_seed(0)
+    x, y = batch(torch.float32)
+    model = FlatModel(Centred(), (4,))
+    with pytest.raises(ValueError, match="mixes the samples"):
+        PerSampleGradients(model, cross_entropy).settle(model.read(), x, y)
+    with pytest.raises(ValueError, match="theta has shape"):
+        PerSampleGradients(model, cross_entropy).settle(torch.zeros(3), x, y)

@@ -17,27 +17,25 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fedsieve.learning._autograd import (
     AutogradRows,
-    evaluating,
     gradients_of_mean,
     mean_gradient,
     mean_gradients,
 )
+from fedsieve.learning._choice import Choice, Method, Way
+from fedsieve.learning._choice import Loss as Loss
 from fedsieve.learning._closed_forms import ClosedForms
 from fedsieve.learning._plan import Plan
 from fedsieve.learning._work import Forward, Work, all_finite
 from fedsieve.learning.flat import FlatModel
 from fedsieve.learning.layers import NoClosedFormError
 from fedsieve.learning.layout import Subspace
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-Method = Literal["auto", "closed-form", "functional"]
 
 
 class SlowPathWarning(UserWarning):
@@ -66,9 +64,11 @@ class ClippedSums:
 class PerSampleGradients:
     """The gradient engine of one model and loss.
 
-    The first batch is also run through ordinary autograd, sample by sample, for two of its samples.
-    If the closed forms disagree (a module that uses its weights in another way), the engine falls
-    back; if the two samples influence each other, the model is refused.
+    Two samples are also run through ordinary autograd, one by one. If the closed forms disagree (a
+    module that uses its weights in another way), the engine falls back; if the two samples
+    influence each other, the model is refused. This is settled on the first batch with two finite
+    gradients; until then every sample has its own backward pass. The ways differ in rounding:
+    whoever sends the engine to several processes calls `settle` first.
 
     Args:
         model: The model; its module is bound to whatever ``theta`` is passed.
@@ -115,8 +115,8 @@ class PerSampleGradients:
         self.compute_dtype = compute_dtype
         self.memory = memory
         self._forward = Forward(loss, compute_dtype)
-        self._way: ClosedForms | AutogradRows | None = None
-        self._settled = False
+        self._way: Way | None = None
+        self._told: set[str] = set()
         self._plan: Plan | None = None
 
     def clipped_sums(
@@ -158,19 +158,32 @@ class PerSampleGradients:
             norms=theta.new_zeros(size, dtype=torch.float64),
             losses=theta.new_zeros(size),
         )
-        first = next((i for i, count in enumerate(counts) if count), 0)
-        sample = slice(sum(counts[:first]), sum(counts[: first + 1]) if theta.ndim == 2 else None)
-        self._go(
-            theta if theta.ndim == 1 else theta[first],
-            work.x[sample],
-            y[sample],
-            lambda way: way.sums(theta, work),
-        )
+        self._go(theta, work.x, y, lambda way: way.sums(theta, work))
         bad = torch.zeros(len(counts), dtype=torch.int64, device=theta.device)
         if not all_finite(work.norms):
             unusable = (~work.norms.isfinite()).split(work.counts)
             bad = torch.stack([part.sum() for part in unusable])
         return ClippedSums(work.sums, work.norms, work.losses, bad)
+
+    def settle(self, theta: Tensor, x: Tensor, y: Tensor) -> bool:
+        """Settle now how this model's gradients are computed, whatever batch comes first later.
+
+        Args:
+            theta: Parameters (d,).
+            x: Samples (B, ...), as `clipped_sums` takes them; the first two with finite gradients
+                decide.
+            y: Targets (B, ...).
+
+        Returns:
+            Whether it is settled: not without two finite gradients.
+
+        Raises:
+            ValueError: Shapes that do not fit, or a model that mixes samples.
+            NoClosedFormError: With ``method="closed-form"``, a model without one.
+        """
+        self._check(theta, x, y, (len(x),), None, None)
+        self._settle(theta, _as(theta, x), y)
+        return self._way is not None
 
     def per_sample(
         self, theta: Tensor, x: Tensor, y: Tensor, subspace: Subspace | None = None
@@ -192,7 +205,7 @@ class PerSampleGradients:
         out = theta.new_empty(len(x), plan.k)
         x = _as(theta, x)
 
-        def fill(way: ClosedForms | AutogradRows) -> None:
+        def fill(way: Way) -> None:
             for lo, hi, rows, _ in way.rows(theta, x, y, plan):
                 out[lo:hi] = rows
 
@@ -246,102 +259,36 @@ class PerSampleGradients:
         theta: Tensor,
         x: Tensor,
         y: Tensor,
-        job: Callable[[ClosedForms | AutogradRows], None],
+        job: Callable[[Way], None],
     ) -> None:
         """Do the job the way that suits the model, found out on these parameters and samples."""
-        if not self._settled and len(x):
-            self._settle(theta, x, y)
-        way = self._way or AutogradRows(self.model, self._forward)
+        if len(x):
+            self._settle(theta if theta.ndim == 1 else theta[0], x, y)
+        slow = AutogradRows(self.model, self._forward, looped=True)
+        way = self._way or slow
         try:
             with way if isinstance(way, ClosedForms) else nullcontext():
                 job(way)
         except NoClosedFormError as reason:
             if self.method == "closed-form":
                 raise
+            # For this job alone: the way of later ones must not depend on what came before.
             self._notify(f"{reason}; one backward pass per sample instead (slow)")
-            self._way = AutogradRows(self.model, self._forward, looped=True)
-            job(self._way)
+            job(slow)
 
     def _settle(self, theta: Tensor, x: Tensor, y: Tensor) -> None:
-        """Compare with autograd on two samples, and refuse models that mix them."""
-        usable = x.reshape(len(x), -1).isfinite().all(1).nonzero().squeeze(1)[:2]
-        x, y = x[usable], y[usable]
-        exact = Forward(self.loss, torch.float32)  # compare without rounding
-        with evaluating(self.model.module):  # and without dropout
-            everything = Plan(None, self.model.layout)
-            loop = AutogradRows(self.model, exact, looped=True)
-            batches = [rows for _, _, rows, _ in loop.rows(theta, x, y, everything)]
-            if not batches or not torch.cat(batches).isfinite().all():
-                return  # nothing to compare with: the next batch decides
-            reference = torch.cat(batches)
-            both = mean_gradient(self.model, exact, x, y, torch.empty_like(reference[0]))
-            if not self._agree(both.unsqueeze(0), reference.mean(0, keepdim=True)):
-                raise ValueError(
-                    f"{type(self.model.module).__name__} mixes the samples of a batch: the "
-                    "gradient of two samples is not the sum of their gradients, so none can be "
-                    "clipped on its own; remove the operation across samples"
-                )
-            self._way = self._chosen(theta, x, y, reference, exact)
-        self._way.forward = self._forward
-        self._settled = len(x) == 2
-
-    def _chosen(
-        self, theta: Tensor, x: Tensor, y: Tensor, reference: Tensor, exact: Forward
-    ) -> ClosedForms | AutogradRows:
-        """The first of closed forms, vmap and loop that reproduces the reference."""
-        reason = ""
-        if self.method != "functional":
-            try:
-                closed = ClosedForms(self.model, exact, self.memory)
-                reason = self._objection(closed, theta, x, y, reference)
-            except NoClosedFormError as error:
-                reason = str(error)
-            if not reason:
-                if generic := closed.taps.without_form:
-                    self._notify(f"no closed form for {', '.join(generic)}; torch.func instead")
-                return closed
-            if self.method == "closed-form":
-                raise NoClosedFormError(reason)
-        vmapped = AutogradRows(self.model, exact)
-        if objection := self._objection(vmapped, theta, x, y, reference):
-            self._notify(f"{reason or objection}; one backward pass per sample instead (slow)")
-            return AutogradRows(self.model, exact, looped=True)
-        if reason:
-            self._notify(f"{reason}; torch.func instead, which is slower")
-        return vmapped
-
-    def _objection(
-        self,
-        way: ClosedForms | AutogradRows,
-        theta: Tensor,
-        x: Tensor,
-        y: Tensor,
-        reference: Tensor,
-    ) -> str:
-        """Why this way cannot be taken; empty if it can."""
-        everything = Plan(None, self.model.layout)
-        try:
-            with way if isinstance(way, ClosedForms) else nullcontext():
-                rows = torch.cat([rows for _, _, rows, _ in way.rows(theta, x, y, everything)])
-        except NoClosedFormError as reason:
-            return str(reason)
-        except Exception as error:  # noqa: BLE001 - a user's module may raise anything
-            return f"{type(way).__name__} raised {type(error).__name__}"
-        return "" if self._agree(rows, reference) else f"{type(way).__name__} is off autograd"
-
-    def _agree(self, rows: Tensor, reference: Tensor) -> bool:
-        """Equality up to rounding, parameter tensor by parameter tensor."""
-        tolerance = 1e-7 if reference.dtype == torch.float64 else 1e-3
-        error, whole = rows - reference, reference.norm(dim=1) / 100
-        for slot in self.model.layout.slots:
-            part = slice(slot.start, slot.stop)
-            allowed = tolerance * (reference[:, part].norm(dim=1) + whole)
-            if not bool((error[:, part].norm(dim=1) <= allowed).all()):
-                return False
-        return True
+        if self._way is not None:
+            return
+        choice = Choice(self.model, self.loss, self.method, self.memory, self._notify)
+        self._way = choice.way(theta, x, y)
+        if self._way is not None:
+            self._way.forward = self._forward
 
     def _notify(self, text: str) -> None:
-        warnings.warn(f"{type(self.model.module).__name__}: {text}", SlowPathWarning, stacklevel=2)
+        if text not in self._told:
+            self._told.add(text)
+            name = type(self.model.module).__name__
+            warnings.warn(f"{name}: {text}", SlowPathWarning, stacklevel=2)
 
     def _planned(self, subspace: Subspace | None) -> Plan:
         if self._plan is None or self._plan.subspace is not subspace:

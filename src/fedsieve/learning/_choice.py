@@ -1,0 +1,140 @@
+"""Which way a model's per-sample gradients are computed: closed forms, vmap, or a loop.
+
+Two samples are run through ordinary autograd, one by one, and the first way that gives the same
+gradients is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fedsieve.learning._autograd import AutogradRows, evaluating, mean_gradient
+from fedsieve.learning._closed_forms import ClosedForms
+from fedsieve.learning._plan import Plan
+from fedsieve.learning._work import Forward
+from fedsieve.learning.flat import FlatModel
+from fedsieve.learning.layers import NoClosedFormError
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Method = Literal["auto", "closed-form", "functional"]
+Way = ClosedForms | AutogradRows
+
+
+class Choice:
+    """The choice for one model and loss.
+
+    Args:
+        model: The model.
+        loss: Gives the samples' losses from outputs and targets.
+        method: "auto", or the only way that may be taken.
+        memory: Bytes that the activations of one pass of the closed forms may take.
+        notify: Tells the user why a slower way is taken.
+    """
+
+    def __init__(
+        self,
+        model: FlatModel,
+        loss: Loss,
+        method: Method,
+        memory: int,
+        notify: Callable[[str], None],
+    ) -> None:
+        self.model = model
+        self.method = method
+        self.memory = memory
+        self.notify = notify
+        self.exact = Forward(loss, torch.float32)  # ways are compared without rounding
+        self.everything = Plan(None, model.layout)
+
+    def way(self, theta: Tensor, x: Tensor, y: Tensor) -> Way | None:
+        """The way, by the first two samples with finite gradients; ``None`` without two.
+
+        Raises:
+            ValueError: The model mixes samples.
+            NoClosedFormError: It has no closed form, and ``method`` allows nothing else.
+        """
+        with evaluating(self.model.module):  # and without noise of a module's own
+            chosen, rows = self._finite_pair(theta, x, y)
+            if len(chosen) < 2:
+                return None
+            x, y, reference = x[chosen], y[chosen], torch.cat(rows)
+            both = mean_gradient(self.model, self.exact, x, y, torch.empty_like(reference[0]))
+            if not self._agree(both.unsqueeze(0), reference.mean(0, keepdim=True)):
+                raise ValueError(
+                    f"{type(self.model.module).__name__} mixes the samples of a batch: the "
+                    "gradient of two samples is not the sum of their gradients, so none can be "
+                    "clipped on its own; remove the operation across samples"
+                )
+            return self._chosen(theta, x, y, reference)
+
+    def _finite_pair(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[list[int], list[Tensor]]:
+        """Places and gradients (1, d) of the first two samples whose gradients are finite."""
+        loop = AutogradRows(self.model, self.exact, looped=True)
+        usable = x.flatten(1).isfinite().all(1) if x.ndim > 1 else x.isfinite()
+        chosen: list[int] = []
+        found: list[Tensor] = []
+        for i in usable.nonzero().squeeze(1).tolist():
+            for _, _, rows, _ in loop.rows(theta, x[i : i + 1], y[i : i + 1], self.everything):
+                if rows.isfinite().all():
+                    chosen.append(i)
+                    found.append(rows)
+            if len(chosen) == 2:
+                break
+        return chosen, found
+
+    def _chosen(self, theta: Tensor, x: Tensor, y: Tensor, reference: Tensor) -> Way:
+        """The first of closed forms, vmap and loop that reproduces the reference."""
+        reason = ""
+        if self.method != "functional":
+            try:
+                closed = ClosedForms(self.model, self.exact, self.memory)
+                reason = self._objection(closed, theta, x, y, reference)
+            except NoClosedFormError as error:
+                reason = str(error)
+            if not reason:
+                if generic := closed.taps.without_form:
+                    self.notify(f"no closed form for {', '.join(generic)}; torch.func instead")
+                return closed
+            if self.method == "closed-form":
+                raise NoClosedFormError(reason)
+        vmapped = AutogradRows(self.model, self.exact)
+        if objection := self._objection(vmapped, theta, x, y, reference):
+            self.notify(f"{reason or objection}; one backward pass per sample instead (slow)")
+            return AutogradRows(self.model, self.exact, looped=True)
+        if reason:
+            self.notify(f"{reason}; torch.func instead, which is slower")
+        return vmapped
+
+    def _objection(
+        self,
+        way: Way,
+        theta: Tensor,
+        x: Tensor,
+        y: Tensor,
+        reference: Tensor,
+    ) -> str:
+        """Why this way cannot be taken; empty if it can."""
+        try:
+            with way if isinstance(way, ClosedForms) else nullcontext():
+                rows = torch.cat([rows for _, _, rows, _ in way.rows(theta, x, y, self.everything)])
+        except NoClosedFormError as reason:
+            return str(reason)
+        except Exception as error:  # noqa: BLE001 - a user's module may raise anything
+            return f"{type(way).__name__} raised {type(error).__name__}"
+        return "" if self._agree(rows, reference) else f"{type(way).__name__} is off autograd"
+
+    def _agree(self, rows: Tensor, reference: Tensor) -> bool:
+        """Equality up to rounding, parameter tensor by parameter tensor."""
+        tolerance = 1e-7 if reference.dtype == torch.float64 else 1e-3
+        error, whole = rows - reference, reference.norm(dim=1) / 100
+        for slot in self.model.layout.slots:
+            part = slice(slot.start, slot.stop)
+            allowed = tolerance * (reference[:, part].norm(dim=1) + whole)
+            if not bool((error[:, part].norm(dim=1) <= allowed).all()):
+                return False
+        return True
