@@ -166,6 +166,16 @@ def test_positions_that_cancel_do_not_hide_a_record(offset):
             assert largest(engine, model, x, y, 1.0, None) <= 1.0 + TOLERANCE
 
 
+def test_places_of_one_token_that_cancel_do_not_hide_a_record():
+    generator = torch.Generator().manual_seed(1)
+    engine, model, outputs = benign(*LAYERS["embedding"], generator)
+    x = torch.full((8, *outputs[:1]), 3)
+    for size in (1e2, 1e4, 1e6, 1e8):
+        y = size * torch.randn(8, *outputs, generator=generator)
+        y = y - y.mean(1, keepdim=True)
+        assert largest(engine, model, x, y, 1e-2, None) <= 1.0 + TOLERANCE
+
+
 def test_an_honest_cancelling_record_keeps_its_gradient():
     """What is built is the gradient, not merely something short."""
     generator = torch.Generator().manual_seed(2)
