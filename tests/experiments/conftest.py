@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from fedsieve.experiments import toml
+from fedsieve.experiments.manifest import manifest
 from fedsieve.experiments.run_directory import (
     PHASES,
     Metrics,
     RunDirectory,
     Summary,
-    manifest,
 )
 
 CLASSES = (
@@ -65,6 +65,7 @@ def invent(
             checksums={"train-images": "5b" * 32},
             licence="MIT",
             noise_source="operating system entropy" if private else None,
+            device="cpu AVX2",
         )
     )
     bad = list(range(n - byzantine, n))

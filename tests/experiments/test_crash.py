@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,7 +26,7 @@ import fedsieve
 from fedsieve.cli import main
 from fedsieve.experiments import run as running
 from fedsieve.experiments import toml
-from fedsieve.simulation.checkpoint import CheckpointError
+from fedsieve.simulation.checkpoint import Checkpoint, CheckpointError
 from fedsieve.simulation.loop import Simulation
 
 ROUNDS, EVERY = 10, 4
@@ -33,6 +34,7 @@ ROUNDS, EVERY = 10, 4
 POINTS = {
     "before it has begun": ("fedsieve.experiments.run_directory:RunDirectory.save_manifest", 1),
     "before its first release": ("fedsieve.privacy.ledger:Ledger._append", 1),
+    "killed in its first rounds": ("fedsieve.simulation.loop:Simulation._exchange", 3),
     "between two checkpoints": ("fedsieve.simulation.loop:Simulation._exchange", 7),
     "before a checkpoint": ("fedsieve.experiments.run:save", 3),
     "while a checkpoint is written": ("fedsieve.simulation.checkpoint:_flush", 7),
@@ -168,7 +170,12 @@ def killed(place: Path) -> dict[str, Path]:
 
     for title, point in POINTS.items():
         deaths.append({"words": start(title), "point": point})
-    for title, changes in (("entropy", ENTROPY), ("limited", LIMITED)):
+    unsaved = ENTROPY | {"checkpoint": {"every": 0}}
+    for title, changes in (
+        ("entropy", ENTROPY),
+        ("limited", LIMITED),
+        ("without checkpoints", unsaved),
+    ):
         begun = start(title, **changes)
         deaths.append({"words": begun, "point": POINTS["between two checkpoints"]})
     begun = start("three times in a row", **LONG)
@@ -186,6 +193,20 @@ def killed(place: Path) -> dict[str, Path]:
     )
     assert done.stdout.split() == [str(-signal.SIGKILL)] * len(deaths), done.stderr
     return words
+
+
+@pytest.fixture
+def saved_rounds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The rounds that were saved, in the order in which they were."""
+    rounds: list[int] = []
+    save = running.save
+
+    def noted(folder: Path, checkpoint: Checkpoint) -> Path:
+        rounds.append(checkpoint.round)
+        return save(folder, checkpoint)
+
+    monkeypatch.setattr(running, "save", noted)
+    return rounds
 
 
 @pytest.fixture
@@ -258,6 +279,26 @@ def test_a_torn_line_of_the_journal_is_made_good_when_its_round_is_repeated(
         assert as_if_nothing_had_happened(directory, whole())
 
 
+@pytest.mark.parametrize(("every", "rounds"), [(5, [0, 5, 10]), (4, [0, 4, 8, 10]), (0, [])])
+def test_no_round_is_saved_twice(
+    place: Path, tmp_path: Path, saved_rounds: list[int], every: int, rounds: list[int]
+) -> None:
+    with undrawn():
+        fedsieve.run(settings(place, checkpoint={"every": every}), tmp_path / "run")
+    assert saved_rounds == rounds
+
+
+@pytest.mark.parametrize(
+    ("title", "rounds"), [("before its first release", [4, 8, 10]), ("before its summary", [])]
+)
+def test_a_round_that_is_saved_is_not_saved_again_by_those_who_resume(
+    corpse: Callable[[str], Path], saved_rounds: list[int], title: str, rounds: list[int]
+) -> None:
+    with undrawn():
+        fedsieve.resume(corpse(title))
+    assert saved_rounds == rounds
+
+
 # ----------------------------------------------------- noise that nobody can draw a second time
 
 
@@ -276,16 +317,19 @@ def test_rounds_that_run_again_with_fresh_noise_count_twice(
     assert rounds == [0, 1, 2, 3, 4, 5, 6, 4, 5, 6, 7, 8, 9]
 
 
+@pytest.mark.parametrize("style", ["plain", "quiet", "json"])
 def test_a_run_with_a_limit_stops_early_and_says_so(
     corpse: Callable[[str], Path],
     whole: Callable[..., Path],
     capsys: pytest.CaptureFixture[str],
+    style: Any,
 ) -> None:
     directory = corpse("limited")
     with undrawn():
-        result = fedsieve.resume(directory, progress="plain")
+        result = fedsieve.resume(directory, progress=style)
         undisturbed = json.loads((whole(**LIMITED) / "summary.json").read_text())
-    told = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    told = out if style == "plain" else err  # on standard error, what nobody may miss
     rounds = result.summary["rounds"]
     assert 4 < rounds < ROUNDS
     assert f"stopped after {rounds} of {ROUNDS} rounds: client" in told
@@ -354,6 +398,23 @@ def test_nothing_but_damaged_checkpoints_is_an_error_that_names_the_newest(
     assert told.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("title", ["before its first release", "killed in its first rounds"])
+def test_a_damaged_checkpoint_of_round_0_loses_nothing(
+    corpse: Callable[[str], Path],
+    whole: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    title: str,
+) -> None:
+    directory = corpse(title)
+    assert last_checkpoint(directory) == "round-000000"
+    flip(directory / "checkpoints" / "round-000000")
+    with undrawn():
+        fedsieve.resume(directory)
+        told = capsys.readouterr().err
+        assert re.search(r"round-000000.* is damaged: .*; starting over from round 0\n$", told)
+        assert as_if_nothing_had_happened(directory, whole())
+
+
 def test_other_records_than_those_of_the_start_are_refused(
     corpse: Callable[[str], Path], place: Path, tmp_path: Path
 ) -> None:
@@ -364,6 +425,86 @@ def test_other_records_than_those_of_the_start_are_refused(
     config.write_text(config.read_text().replace(str(place / "records"), str(records)))
     with pytest.raises(toml.ConfigError, match="was started with data"):
         fedsieve.resume(directory)
+
+
+@pytest.mark.parametrize("title", ["between two checkpoints", "entropy"])
+def test_other_settings_than_those_of_the_start_are_refused(
+    corpse: Callable[[str], Path], title: str
+) -> None:
+    directory = corpse(title)
+    config = directory / "config.toml"
+    begun = config.read_text()
+    for was, now, names in (
+        ("lr = 0.5", "lr = 0.25", "algorithm;"),
+        ("noise_multiplier = 1.0", "noise_multiplier = 1.5", "privacy;"),
+        ("seed = 5", "seed = 6", "seed;"),
+        ("rounds = 10", "rounds = 11", "rounds;"),
+    ):
+        assert was in begun
+        config.write_text(begun.replace(was, now, 1))
+        with pytest.raises(toml.ConfigError, match=f"started with other settings of {names}"):
+            fedsieve.resume(directory)
+
+
+def test_what_influences_no_message_may_change(
+    corpse: Callable[[str], Path], whole: Callable[..., Path], place: Path, tmp_path: Path
+) -> None:
+    directory = corpse("between two checkpoints")
+    shutil.copytree(place / "records", tmp_path / "records")
+    config = toml.load(directory / "config.toml").model_dump(exclude_none=True)
+    config |= {"name": "moved", "workers": "auto", "checkpoint": {"every": 1}}
+    config["data"]["dir"] = str(tmp_path / "records")
+    (directory / "config.toml").write_text(toml.dump(toml.parse(config)))
+    with undrawn():
+        fedsieve.resume(directory)
+        assert as_if_nothing_had_happened(directory, whole())
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value", "told"),
+    [
+        ("versions", "torch", "1.0", r"torch 1\.0, now \d"),
+        ("versions", "numpy", "1.0", r"numpy 1\.0, now \d"),
+        ("versions", "fedsieve", "0.0", r"fedsieve 0\.0, now \d"),
+        ("machine", "device", "cuda NVIDIA H200", "device cuda NVIDIA H200, now cpu"),
+    ],
+)
+def test_noise_that_repeats_wants_the_arithmetic_that_it_was_drawn_for(
+    corpse: Callable[[str], Path], section: str, name: str, value: str, told: str
+) -> None:
+    """Else the same noise would cover two messages, and their difference would be bare."""
+    directory = corpse("between two checkpoints")
+    manifest = json.loads((directory / "manifest.json").read_text())
+    manifest[section][name] = value
+    (directory / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(toml.ConfigError, match=rf"with {told}.*noise_seed=3 repeats the noise"):
+        fedsieve.resume(directory)
+
+
+def test_fresh_noise_goes_on_with_any_version(corpse: Callable[[str], Path]) -> None:
+    directory = corpse("entropy")
+    manifest = json.loads((directory / "manifest.json").read_text())
+    manifest["versions"]["torch"] = "1.0"
+    (directory / "manifest.json").write_text(json.dumps(manifest))
+    with undrawn():
+        assert fedsieve.resume(directory).summary["rounds"] == ROUNDS
+
+
+def test_messages_that_were_sent_are_never_forgotten(
+    corpse: Callable[[str], Path], place: Path
+) -> None:
+    """A run without checkpoints that died: its journal is all that tells of what it released."""
+    directory = corpse("without checkpoints")
+    journal = (directory / running.JOURNAL).read_text()
+    assert len(journal.splitlines()) == 7
+    assert not any((directory / "checkpoints").iterdir())
+    with pytest.raises(toml.ConfigError, match=r"ledger\.jsonl tells of messages.*another --out"):
+        fedsieve.run(settings(place), directory)
+    assert (directory / running.JOURNAL).read_text() == journal
+    with undrawn():
+        fedsieve.resume(directory)
+    again = (directory / running.JOURNAL).read_text().splitlines()
+    assert [json.loads(line)["round"] for line in again] == [*range(7), *range(ROUNDS)]
 
 
 # ---------------------------------------------------------------------------------------- Ctrl-C

@@ -12,6 +12,7 @@ import pytest
 
 from fedsieve.experiments.config import Config
 from fedsieve.experiments.run_directory import (
+    JOURNAL,
     SCHEMA,
     Metrics,
     RunDirectory,
@@ -113,6 +114,18 @@ def test_no_run_is_overwritten(tmp_path: Path, invented: Callable[..., Path]) ->
     file.touch()
     with pytest.raises(ConfigError, match="no directory"):
         RunDirectory.create(file, Config())
+
+
+def test_a_journal_is_not_written_over(tmp_path: Path, invented: Callable[..., Path]) -> None:
+    path = invented(tmp_path / "run", rounds=2, finished=False)
+    journal = path / JOURNAL
+    journal.touch()  # opened, but nothing was sent
+    RunDirectory.create(path, Config())
+    journal.write_text('{"round": 0}\n')
+    with pytest.raises(
+        ConfigError, match=r"ledger\.jsonl tells of messages.*fedsieve resume .*run"
+    ):
+        RunDirectory.create(path, Config())
 
 
 def test_a_run_that_never_started_gives_way(tmp_path: Path, invented: Callable[..., Path]) -> None:

@@ -33,6 +33,10 @@ class Teller(Protocol):
         """Tell one sentence."""
         ...
 
+    def warn(self, sentence: str) -> None:
+        """Tell one sentence that nobody may miss, however little he wants to be told."""
+        ...
+
     def round(self, row: dict[str, Any]) -> None:
         """Tell of a finished round."""
         ...
@@ -50,7 +54,7 @@ def teller(style: Style, rounds: int, done: int = 0) -> Teller:
 
 
 class Quiet:
-    """Tells nothing."""
+    """Tells nothing but warnings, on standard error."""
 
     def __enter__(self) -> Self:
         return self
@@ -61,12 +65,24 @@ class Quiet:
     def say(self, sentence: str) -> None:
         """Nothing."""
 
+    def warn(self, sentence: str) -> None:
+        """The sentence on a line of standard error."""
+        sys.stderr.write(sentence + "\n")
+        sys.stderr.flush()
+
     def round(self, row: dict[str, Any]) -> None:
         """Nothing."""
 
 
 class Json(Quiet):
-    """One JSON object per evaluated round on standard error; the summary has standard output."""
+    """One JSON object per evaluated round on standard error; the summary has standard output.
+
+    A warning is such an object too.
+    """
+
+    def warn(self, sentence: str) -> None:
+        """The sentence under the key "warning"."""
+        super().warn(json.dumps({"warning": sentence}))
 
     def round(self, row: dict[str, Any]) -> None:
         """The round's figures, if it was evaluated."""
@@ -88,6 +104,10 @@ class Plain(Quiet):
     def say(self, sentence: str) -> None:
         """The sentence on a line."""
         self._console.print(sentence)
+
+    def warn(self, sentence: str) -> None:
+        """The sentence on a line."""
+        self.say(sentence)
 
     def round(self, row: dict[str, Any]) -> None:
         """The round's figures, now and then."""
@@ -130,6 +150,10 @@ class Live:
     def say(self, sentence: str) -> None:
         """The sentence above the bar."""
         self._console.print(sentence, highlight=False, markup=False)
+
+    def warn(self, sentence: str) -> None:
+        """The sentence above the bar."""
+        self.say(sentence)
 
     def round(self, row: dict[str, Any]) -> None:
         """Move the bar."""

@@ -17,22 +17,35 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from fedsieve.experiments import toml
 from fedsieve.experiments.build import Built, Objects, build
 from fedsieve.experiments.config import Config
 from fedsieve.experiments.interrupts import deferred_interrupt
+from fedsieve.experiments.manifest import manifest, refuse_another
 from fedsieve.experiments.progress import Style, teller
 from fedsieve.experiments.report import report
-from fedsieve.experiments.run_directory import Metrics, RunDirectory, atomically, manifest
+from fedsieve.experiments.run_directory import (
+    JOURNAL,
+    Metrics,
+    RunDirectory,
+    atomically,
+)
 from fedsieve.experiments.summary import summarise
 from fedsieve.learning.partitions import class_histogram
 from fedsieve.privacy import BudgetExceededError, Ledger
-from fedsieve.simulation.checkpoint import newest, save
+from fedsieve.simulation.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    newest,
+    round_of,
+    save,
+    saved,
+)
 from fedsieve.simulation.loop import Simulation
 
-JOURNAL = "ledger.jsonl"
 MODEL = "model.safetensors"
 REPORT = "report.html"
 
@@ -91,10 +104,9 @@ def run(
         built = build(settled, Objects(**objects))
     if where is not None:
         RunDirectory.create(where.path, built.config)
-        (where.path / JOURNAL).unlink(missing_ok=True)  # of a run that never reached a checkpoint
         _describe(where, built)
         built = _journalled(where, built)
-    return _finish(built, Simulation(built.job), Metrics(), where, progress, before=0.0)
+    return _finish(built, Simulation(built.job), Metrics(), where, progress)
 
 
 def resume(directory: str | PathLike[str], *, progress: Style = "quiet", **objects: Any) -> Result:
@@ -106,8 +118,10 @@ def resume(directory: str | PathLike[str], *, progress: Style = "quiet", **objec
         **objects: The objects that the run was started with, if it was started with any.
 
     Raises:
-        ConfigError: There is no run, or it was started with objects that are not given.
-        CheckpointError: All its checkpoints are damaged.
+        ConfigError: There is no run, or it was started with objects that are not given, or with
+            other data or settings; where a noise seed makes the noise repeatable, also if it was
+            started with other versions or on another device.
+        CheckpointError: All its checkpoints are damaged, and with them finished rounds are lost.
     """
     where = RunDirectory.open(Path(directory))
     config = where.config()
@@ -116,11 +130,11 @@ def resume(directory: str | PathLike[str], *, progress: Style = "quiet", **objec
             report([where.path])
         theta = safetensors.torch.load_file(where.path / MODEL)["theta"]
         return Result(where.summary(), where.path, where.metrics(), theta, config)
-    checkpoint = newest(where.checkpoints)
+    checkpoint, loss = _last(where)
     with toml.refusing():
         built = build(config, Objects(**objects))
     if where.manifest():
-        _same_data(where, built)
+        refuse_another(where.path, where.manifest(), _manifest(built))
     else:  # killed before it had begun
         _describe(where, built)
     facts = {} if checkpoint is None else checkpoint.facts
@@ -129,7 +143,9 @@ def resume(directory: str | PathLike[str], *, progress: Style = "quiet", **objec
     if checkpoint is not None:
         simulation.restore(checkpoint)
     metrics.truncate(simulation.round)
-    return _finish(built, simulation, metrics, where, progress, facts.get("seconds_total", 0.0))
+    before = facts.get("seconds_total", 0.0)
+    kept = None if checkpoint is None else checkpoint.round
+    return _finish(built, simulation, metrics, where, progress, before, kept, loss)
 
 
 def _finish(
@@ -138,14 +154,29 @@ def _finish(
     metrics: Metrics,
     where: RunDirectory | None,
     progress: Style,
-    before: float,
+    before: float = 0.0,
+    kept: int | None = None,
+    loss: str | None = None,
 ) -> Result:
-    """Run what is left of the rounds, then write summary and report."""
+    """Run what is left of the rounds, then write summary and report.
+
+    Args:
+        built: The run.
+        simulation: It, between two rounds.
+        metrics: The rounds that are done.
+        where: Run directory.
+        progress: Style of what is told.
+        before: Seconds that the rounds took which are done.
+        kept: Round of the checkpoint that the run goes on from.
+        loss: What the user has to hear of an earlier one that could not be read.
+    """
     start = time.perf_counter()
     every = built.config.checkpoint.every
 
     def keep() -> None:
-        if where is not None:
+        nonlocal kept
+        if where is not None and kept != simulation.round:
+            kept = simulation.round
             where.save_metrics(metrics)
             state = simulation.checkpoint()
             state.facts["seconds_total"] = before + time.perf_counter() - start
@@ -153,6 +184,8 @@ def _finish(
 
     with teller(progress, built.job.rounds, simulation.round) as told, deferred_interrupt() as wish:
         told.say(built.dataset.source)
+        if loss is not None:
+            told.warn(loss)
         with simulation:
             if every and simulation.round == 0:
                 keep()  # from here on the run can be resumed, whatever happens to it
@@ -166,7 +199,7 @@ def _finish(
                     if wish.stop:
                         raise KeyboardInterrupt
             except BudgetExceededError as spent:
-                told.say(f"stopped after {simulation.round} of {built.job.rounds} rounds: {spent}")
+                told.warn(f"stopped after {simulation.round} of {built.job.rounds} rounds: {spent}")
                 metrics.amend(simulation.measured())
         if every:
             keep()
@@ -203,14 +236,22 @@ def _describe(where: RunDirectory, built: Built) -> None:
     else:
         counts, names = np.array([[len(part)] for part in parts]), ["records"]
     where.save_partition(counts, names, job.byzantine)
-    where.save_manifest(
-        manifest(
-            built.config,
-            source=data.source,
-            checksums=data.checksums,
-            licence=data.licence,
-            noise_source=None if job.ledger is None else job.streams.noise_source,
-        )
+    where.save_manifest(_manifest(built))
+
+
+def _manifest(built: Built) -> dict[str, Any]:
+    data, job = built.dataset, built.job
+    if job.device.type == "cuda":
+        arithmetic = torch.cuda.get_device_name(job.device)
+    else:
+        arithmetic = torch.backends.cpu.get_cpu_capability()
+    return manifest(
+        built.config,
+        source=data.source,
+        checksums=data.checksums,
+        licence=data.licence,
+        noise_source=None if job.ledger is None else job.streams.noise_source,
+        device=f"{job.device.type} {arithmetic}",
     )
 
 
@@ -223,11 +264,14 @@ def _journalled(where: RunDirectory, built: Built, held: dict[str, Any] | None =
     return replace(built, job=replace(built.job, ledger=ledger))
 
 
-def _same_data(where: RunDirectory, built: Built) -> None:
-    """Refuse to go on with other records than those that the run was started with."""
-    begun = where.manifest().get("data", {}).get("checksums", {})
-    if begun != built.dataset.checksums:
-        raise toml.ConfigError(
-            f"{where.path} was started with data {begun}, but what is found now is "
-            f"{built.dataset.checksums} ({built.dataset.source})"
-        )
+def _last(where: RunDirectory) -> tuple[Checkpoint | None, str | None]:
+    """The checkpoint to go on from, and what the user has to hear of a damaged one.
+
+    Nothing is lost with the checkpoint of round 0; the ledger's journal is a file of its own.
+    """
+    try:
+        return newest(where.checkpoints), None
+    except CheckpointError as damaged:
+        if any(round_of(path) for path in saved(where.checkpoints)):
+            raise
+        return None, f"{damaged}; starting over from round 0"

@@ -3,7 +3,7 @@
 Every file is written beside its place and then moved there, so that a reader, or a run that is
 resumed after a crash, finds each file either whole or not at all::
 
-    config.toml  manifest.json  partition.json  metrics.parquet  summary.json
+    config.toml  manifest.json  partition.json  metrics.parquet  ledger.jsonl  summary.json
     checkpoints/  report.html  figures/*.png
 """
 
@@ -12,11 +12,9 @@ from __future__ import annotations
 import json
 import math
 import os
-import platform
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +22,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fedsieve._version import __version__
 from fedsieve.experiments import toml
 from fedsieve.experiments.config import Config
+
+JOURNAL = "ledger.jsonl"
+"""Every private message that was sent, in the order of the rounds."""
 
 PHASES = ("sample", "client", "attack", "codec", "aggregate", "server", "evaluate")
 """What a round spends its time on; ``seconds_PHASE`` in the metrics."""
@@ -194,6 +194,13 @@ class RunDirectory:
                 f"{self.path} holds a run that is not finished; continue it with "
                 f"'fedsieve resume {self.path}' or choose another --out"
             )
+        journal = self.path / JOURNAL
+        if journal.is_file() and journal.stat().st_size:
+            raise toml.ConfigError(
+                f"{journal} tells of messages that a run has sent, which left no checkpoint; start "
+                f"it over, with all of them counted, by 'fedsieve resume {self.path}' or choose "
+                "another --out"
+            )
 
     @property
     def checkpoints(self) -> Path:
@@ -246,7 +253,7 @@ class RunDirectory:
         write_text(self.path / "config.toml", toml.dump(config))
 
     def save_manifest(self, manifest: Mapping[str, Any]) -> None:
-        """Write manifest.json, as `manifest` makes it."""
+        """Write manifest.json, as `fedsieve.experiments.manifest` makes it."""
         write_text(self.path / "manifest.json", _as_json(manifest))
 
     def save_partition(
@@ -284,50 +291,6 @@ class RunDirectory:
         except ValueError as error:
             raise toml.ConfigError(f"{file} is no JSON: {error}") from error
         return held
-
-
-def manifest(
-    config: Config,
-    *,
-    source: str,
-    checksums: Mapping[str, str],
-    licence: str,
-    noise_source: str | None,
-) -> dict[str, Any]:
-    """What it takes to repeat a run: versions, seeds, data, machine.
-
-    Args:
-        config: The configuration of the run.
-        source: Sentence on where the data came from.
-        checksums: File name -> sha256 of what was read.
-        licence: Licence of the data.
-        noise_source: Where the privacy noise came from; ``None`` without privacy.
-    """
-    packages = ("torch", "numpy", "scipy", "dp-accounting")
-    return {
-        "versions": {
-            "fedsieve": __version__,
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in packages},
-        },
-        "seeds": {
-            "seed": config.seed,
-            "noise_seed": config.privacy.noise_seed if config.privacy else None,
-            "noise_source": noise_source,
-        },
-        "data": {
-            "name": config.data.name,
-            "source": source,
-            "checksums": dict(checksums),
-            "licence": licence,
-        },
-        "machine": {
-            "platform": platform.platform(),
-            "processor": platform.machine(),
-            "cpu_count": os.cpu_count(),
-            "device": config.device,
-        },
-    }
 
 
 def write_text(path: Path, text: str) -> None:
