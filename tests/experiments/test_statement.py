@@ -33,8 +33,17 @@ def test_an_epsilon_never_stands_alone(a_summary: Callable[..., Summary]) -> Non
 
 def test_seeded_noise_is_named_for_what_it_is(a_summary: Callable[..., Summary]) -> None:
     seeded = replace(a_summary(), noise_source="simulation seed 3").as_dict()
-    assert "never for real data" in statement.privacy(seeded, {})[-1]
+    told = statement.privacy(seeded, {})[-1]
+    assert "never for real data" in told
+    assert "who joined each batch" in told  # the draws are as well known as the noise
     assert "never for real data" not in " ".join(statement.privacy(a_summary().as_dict(), {}))
+
+
+def test_it_says_what_it_takes_for_granted(a_summary: Callable[..., Summary]) -> None:
+    told = " ".join(statement.privacy(a_summary().as_dict(), {"algorithm": {"batch": 50}}))
+    assert "nominal sizes are public" in told
+    assert "50 records expected per step, the draws secret" in told
+    assert "Source of noise and draws: operating system entropy." in told
 
 
 def test_no_privacy_is_said(a_summary: Callable[..., Summary]) -> None:

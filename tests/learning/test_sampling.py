@@ -105,7 +105,7 @@ def test_clients_draw_independently_of_each_other_and_of_who_else_draws(shards: 
 
 
 def test_a_poisson_batch_is_unknown_to_who_knows_the_public_seed(shards: Shards) -> None:
-    """Known draws undo the amplification: epsilon 4 would be some 14."""
+    """Known draws undo the amplification by sampling."""
 
     def draw(streams: Streams) -> tuple[int, ...]:
         return members(sampling.poisson(shards, [1], 15, streams, 0, 0))[0]

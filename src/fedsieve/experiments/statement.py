@@ -41,14 +41,16 @@ def privacy(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
         f"Every honest client's messages are ({epsilon(summary['epsilon'])}, "
         f"{summary['delta']:.3g})-differentially private. Unit: one {unit} of one client. "
         f"Neighbouring data sets ({summary['neighbouring_relation']}): {changed}. "
+        "The clients' nominal sizes are public: they fix the sampling rates, and neighbours share "
+        "them. "
         "Epsilon is the largest over the clients, for the whole run."
     )
     assumes = (
-        f"Sampling: independent (Poisson) inclusion of each {unit} in each step{expected}, secret "
-        f"from the server. Mechanism: each {unit}'s gradient is projected by a public map, clipped "
+        f"Sampling: independent (Poisson) inclusion of each {unit} in each step{expected}, the "
+        f"draws secret. Mechanism: each {unit}'s gradient is projected by a public map, clipped "
         "there, summed, and Gaussian noise is added, with noise multiplier "
         f"{summary['noise_multiplier']:.4g}. Accountant: {summary['accountant']}. "
-        f"Noise source: {summary['noise_source']}."
+        f"Source of noise and draws: {summary['noise_source']}."
     )
     covers = (
         f"It protects single {unit}s against everybody who sees the messages, the server and "
@@ -64,8 +66,8 @@ def _seeded(source: str) -> list[str]:
     if "seed" not in source:
         return []
     warning = (
-        f"The noise was drawn from a {source}: who knows the seed can subtract the noise. This is "
-        "for repeatable simulations, never for real data."
+        f"Noise and batches were drawn from a {source}: who knows the seed knows who joined each "
+        "batch and can subtract the noise. This is for repeatable simulations, never for real data."
     )
     return [warning]
 
