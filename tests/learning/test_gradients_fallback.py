@@ -332,3 +332,29 @@ def test_settling_refuses_what_a_first_batch_would():
         PerSampleGradients(model, cross_entropy).settle(model.read(), x, y)
     with pytest.raises(ValueError, match="theta has shape"):
         PerSampleGradients(model, cross_entropy).settle(torch.zeros(3), x, y)
+
+
+class Kinked(Functional):
+    """Sits so close to the kink of its ReLU that rounding in float32 chooses the side."""
+
+    def forward(self, x):
+        h = self.first(x)
+        rounding = torch.finfo(x.dtype).eps * (len(x) - 1.5)
+        return self.head(torch.relu(h - h.detach() + 1e-12 + rounding))
+
+
+class Single(Functional):
+    """Insists on float32."""
+
+    def forward(self, x):
+        return self.head(self.first(x @ torch.eye(4)))
+
+
+@pytest.mark.parametrize("make", [Kinked, Single])
+@pytest.mark.filterwarnings("ignore::fedsieve.learning.gradients.SlowPathWarning")
+def test_rounding_does_not_count_as_mixing(make):
+    torch.manual_seed(0)
+    model = FlatModel(make(), (4,))
+    x, y = batch(torch.float32)
+    assert PerSampleGradients(model, cross_entropy).settle(model.read(), x, y)
+    assert model.read().dtype == torch.float32

@@ -24,6 +24,9 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 Method = Literal["auto", "closed-form", "functional"]
 Way = ClosedForms | AutogradRows
 
+TOLERANCE = 1e-3
+"""Relative error up to which two ways agree: modules may round to float32 inside."""
+
 
 class Choice:
     """The choice for one model and loss.
@@ -54,10 +57,22 @@ class Choice:
     def way(self, theta: Tensor, x: Tensor, y: Tensor) -> Way | None:
         """The way, by the first two samples with finite gradients; ``None`` without two.
 
+        In float32 a unit at the kink of its ReLU may switch between two runs, which moves whole
+        gradients. So the question is put in float64 first; who cannot answer there is asked again.
+
         Raises:
             ValueError: The model mixes samples.
             NoClosedFormError: It has no closed form, and ``method`` allows nothing else.
         """
+        try:
+            wide = x.double() if x.is_floating_point() else x
+            return self._way(theta.double(), wide, y)
+        except Exception:  # noqa: BLE001 - a user's module may insist on float32
+            return self._way(theta, x, y)
+        finally:
+            self.model.bind(theta)
+
+    def _way(self, theta: Tensor, x: Tensor, y: Tensor) -> Way | None:
         with evaluating(self.model.module):  # and without noise of a module's own
             chosen, rows = self._finite_pair(theta, x, y)
             if len(chosen) < 2:
@@ -130,11 +145,10 @@ class Choice:
 
     def _agree(self, rows: Tensor, reference: Tensor) -> bool:
         """Equality up to rounding, parameter tensor by parameter tensor."""
-        tolerance = 1e-7 if reference.dtype == torch.float64 else 1e-3
         error, whole = rows - reference, reference.norm(dim=1) / 100
         for slot in self.model.layout.slots:
             part = slice(slot.start, slot.stop)
-            allowed = tolerance * (reference[:, part].norm(dim=1) + whole)
+            allowed = TOLERANCE * (reference[:, part].norm(dim=1) + whole)
             if not bool((error[:, part].norm(dim=1) <= allowed).all()):
                 return False
         return True
