@@ -63,8 +63,10 @@ def stretches(released: Mapping[int, list[Any]]) -> list[list[Any]]:
 def add(spent: Spent, charge: Charge) -> Spent:
     """What a client has spent after one more charge."""
     q, sigma, steps = charge
-    if len(spent) == 1 and spent[0][:2] == (q, sigma):  # the usual case
-        return ((q, sigma, spent[0][2] + steps),)
+    if len(spent) == 1:  # the usual case
+        ((p, s, t),) = spent
+        if p == q and s == sigma:
+            return ((q, sigma, t + steps),)
     totals = {(p, s): t for p, s, t in spent}
     totals[q, sigma] = totals.get((q, sigma), 0) + steps
     return tuple((p, s, t) for (p, s), t in sorted(totals.items()) if t)
@@ -81,11 +83,10 @@ def frontier(histories: Iterable[Spent]) -> list[Spent]:
         else:
             front.append(history)
     front.sort()
-    largest = sorted((-steps, sigma, -q) for (sigma, steps), q in rates.items())
-    ahead: list[Charge] = []
-    for minus_steps, sigma, minus_q in largest:
-        if not any(s <= sigma and q >= -minus_q for q, s, _ in ahead):  # none of fewer steps
-            ahead.append((-minus_q, sigma, -minus_steps))
+    ahead: list[Charge] = []  # those of more steps come first
+    for (sigma, steps), q in sorted(rates.items(), key=lambda r: (-r[0][1], r[0][0], -r[1])):
+        if not any(s <= sigma and p >= q for p, s, _ in ahead):
+            ahead.append((q, sigma, steps))
     return front + [(charge,) for charge in ahead]
 
 
