@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedsieve.learning.flat import FlatModel
+from fedsieve.learning.gradients import PerSampleGradients
+from fedsieve.learning.losses import cross_entropy
 
 
 def perceptron(*widths):
@@ -99,10 +101,10 @@ def test_modules_that_cannot_be_trained_are_refused(net, message):
         FlatModel(net, (2,))
 
 
-def test_whole_number_parameters_are_refused():
+def test_complex_parameters_are_refused():
     net = nn.Linear(2, 2)
-    net.table = nn.Parameter(torch.zeros(2, dtype=torch.int64), requires_grad=False)
-    with pytest.raises(ValueError, match=r"parameter 'table' has dtype torch\.int64"):
+    net.table = nn.Parameter(torch.zeros(2, dtype=torch.complex64))
+    with pytest.raises(ValueError, match=r"parameter 'table' has dtype torch\.complex64"):
         FlatModel(net, (2,))
 
 
@@ -168,3 +170,25 @@ def test_a_module_with_buffers_runs_on_cuda():
     on_gpu = model.bind(torch.zeros(model.d, device="cuda"))
     assert on_gpu(torch.ones(1, 2, device="cuda")).tolist() == [[1.0, 1.0]]
     assert model.bind(torch.zeros(model.d))(torch.ones(1, 2)).tolist() == [[1.0, 1.0]]
+
+
+@pytest.mark.parametrize("frozen", [["0.weight", "0.bias"], ["0.weight"], ["2.bias"]])
+def test_frozen_parameters_are_neither_counted_nor_moved(frozen):
+    module = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+    model = FlatModel(module, (4,))
+    trained = {n: p for n, p in module.named_parameters() if n not in frozen}
+    assert [slot.name for slot in model.layout.slots] == list(trained)
+    assert model.d == sum(p.numel() for p in trained.values())
+    x, y = torch.randn(6, 4), torch.randint(0, 3, (6,))
+    engine = PerSampleGradients(model, cross_entropy)
+    found = engine.clipped_sums(model.read(), x, y, (6,), clip=None).sums[0]
+    cross_entropy(module(x), y).sum().backward()
+    expected = torch.cat([p.grad.reshape(-1) for p in trained.values()])
+    torch.testing.assert_close(found, expected)
+    for name in frozen:
+        layer, kind = name.split(".")
+        kept = getattr(module[int(layer)], kind)
+        assert torch.equal(getattr(model.module[int(layer)], kind), kept)
+    assert all(p.requires_grad == (n not in frozen) for n, p in module.named_parameters())

@@ -70,16 +70,15 @@ class StochasticGradient:
             theta, batch.x, batch.y, batch.counts, clip=clip, subspace=subspace
         )
         generators = [cohort.streams.noise(client, round_, step) for client in cohort.ids]
-        released = self.mechanism.privatize(result.sums, generators)
-        signal = result.sums / self.mechanism.batch
+        released = self.mechanism.release(result.sums, generators)
         info = {
-            "noise_norm": float((released - signal).norm(dim=1).mean()),
-            "signal_norm": float(signal.norm(dim=1).mean()),
+            "noise_norm": released.noise_norm,
+            "signal_norm": released.signal_norm,
+            "unusable": float(result.bad.sum()) / len(result.bad),
         }
-        info["unusable"] = float(result.bad.sum()) / len(result.bad)
         if len(result.norms):
             info["clipped_fraction"] = float((result.norms > clip).float().mean())
-        return released, info
+        return released.messages, info
 
     def _plain(self, theta: Tensor, batch: Batch, subspace: Subspace) -> Tensor:
         if theta.ndim == 2 and theta.device.type != "cpu" and len(set(batch.counts)) == 1:

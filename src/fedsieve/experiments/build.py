@@ -170,9 +170,11 @@ def build(config: Config, objects: Objects | None = None) -> Built:
         config, shards, participation, streams, byzantine if attack is not None else ()
     )
     loss = LOSSES[dataset.task]
+    gradients = pieces.gradients(config, model, loss)
+    pieces.require_fit(gradients, shards.dataset)
     composed = pieces.parts(
         config,
-        pieces.gradients(config, model, loss),
+        gradients,
         mechanism,
         participation,
         streams,
@@ -201,6 +203,7 @@ def build(config: Config, objects: Objects | None = None) -> Built:
         client_weights=pieces.client_weights(config, parts),
         evaluate_every=config.evaluation.every,
         workers=pieces.workers(config, algorithm),
+        own_records=objects.data is None,
     )
     planned = config.projection.model_copy(update={"k": composed.k})
     config = config.model_copy(update={"projection": planned})

@@ -206,6 +206,38 @@ def gradients(config: Config, model: FlatModel, loss: Loss) -> PerSampleGradient
     return PerSampleGradients(model, loss, compute_dtype=dtype)
 
 
+def require_fit(gradients: PerSampleGradients, data: Dataset) -> None:
+    """The model takes the records and gives the outputs that the labels need.
+
+    Settles, besides, how its gradients are computed, before any process gets a copy of the engine.
+
+    Raises:
+        ValueError: With the shapes that do not fit, or because the model mixes its samples.
+    """
+    model = gradients.model
+    theta, x = model.read().to(data.x.device), data.normalise(data.x[:2])
+    kind, shape = type(model.module).__name__, tuple(data.input_shape)
+    if theta.dtype != torch.float32:
+        raise ValueError(f"the model {kind} has {theta.dtype} parameters; allowed is torch.float32")
+    try:
+        with torch.no_grad():
+            outputs = tuple(model.bind(theta)(x).shape)
+        wanted = [(2, data.classes)] if data.classes else [(2, 1), (2,)]
+        if outputs not in wanted:
+            raise ValueError(
+                f"the model {kind} gives outputs of shape {outputs} for 2 records; data "
+                f"{data.name!r} needs {wanted[0]}"
+            )
+        any(  # up to the first records that decide
+            gradients.settle(theta, data.normalise(records), labels)
+            for records, labels in zip(data.x.split(100), data.y.split(100), strict=True)
+        )
+    except (RuntimeError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"the model {kind} does not take records of shape {shape}: {error}"
+        ) from error
+
+
 def client_weights(config: Config, divided: tuple[np.ndarray, ...]) -> Tensor | None:
     """FedAvg's n_k / n, from public sizes; ``None`` where all clients count the same.
 

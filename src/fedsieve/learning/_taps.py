@@ -114,7 +114,8 @@ class Taps:
             # Under autocast a layer's input may be narrower than the model's numbers.
             a, delta = (t.to(losses.dtype) if t.is_floating_point() else t for t in (a, delta))
             for parameter, factor in tap.form(tap.layer, a, delta).items():
-                factors[tap.places[parameter]] = factor
+                if parameter in tap.places:  # a frozen one has no place
+                    factors[tap.places[parameter]] = factor
         size = losses.shape[0]
         return [
             RankOne(

@@ -31,6 +31,8 @@ class FlatModel:
         layout: The table of its parameters.
         parameters: The module's parameters, in the layout's order.
 
+    A parameter with ``requires_grad=False`` stays as it is and is not one of the d.
+
     Raises:
         ValueError: A layer of these kinds, no trainable parameter, or a parameter that is not
             floating point.
@@ -49,6 +51,7 @@ class FlatModel:
             if getattr(part, "inplace", False):
                 # A tapped activation must survive until the backward pass.
                 part.__dict__["inplace"] = False
+        _freeze(self.module)
         slots, start = [], 0
         for name, parameter in self.module.named_parameters():
             if not parameter.is_floating_point():
@@ -121,6 +124,15 @@ class FlatModel:
         self.__dict__.update(state)
         self.parameters = [parameter for _, parameter in self.module.named_parameters()]
         self.bind(self.read())
+
+
+def _freeze(module: nn.Module) -> None:
+    """Turn parameters that are not to be trained into buffers, which nothing here moves."""
+    for part in module.modules():
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            if not parameter.requires_grad:
+                delattr(part, name)
+                part.register_buffer(name, parameter.detach())
 
 
 def _refuse_batch_statistics(module: nn.Module) -> None:

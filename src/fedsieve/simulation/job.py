@@ -43,6 +43,8 @@ class Job:
         evaluate_every: Rounds between two evaluations; the last round is always evaluated.
         workers: Worker processes for algorithms whose clients compute one by one; 0 computes them
             in this process.
+        own_records: Whether the records are the run's own and may move to shared memory; a caller's
+            data set is copied there.
     """
 
     algorithm: Algorithm
@@ -61,6 +63,7 @@ class Job:
     client_weights: Tensor | None = None
     evaluate_every: int = 1
     workers: int = 0
+    own_records: bool = False
 
     @property
     def device(self) -> torch.device:

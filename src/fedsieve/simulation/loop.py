@@ -103,7 +103,7 @@ class Simulation:
         return row
 
     def checkpoint(self) -> Checkpoint:
-        """The state between two rounds."""
+        """The state between two rounds, as views: save it before the next step."""
         tensors = {f"shared.{k}": v for k, v in self.shared.items()}
         tensors |= {f"memory.{k}": v for k, v in self.memory.items()}
         ledger = self.job.ledger
@@ -113,8 +113,8 @@ class Simulation:
             "noise_seed": streams.noise_seed,
             "ledger": None if ledger is None else ledger.state(),
         }
-        copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
-        return Checkpoint(self.round, copies, facts)
+        held = {name: tensor.detach() for name, tensor in tensors.items()}
+        return Checkpoint(self.round, held, facts)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of the same job; call it before the first step.
@@ -124,7 +124,7 @@ class Simulation:
         self.round = checkpoint.round
         for prefix, state in (("shared.", self.shared), ("memory.", self.memory)):
             for name in list(state):
-                state[name] = checkpoint.tensors[prefix + name].to(self.job.device)
+                state[name] = checkpoint.tensors[prefix + name].to(self.job.device, copy=True)
 
     def _evaluates(self) -> bool:
         """Whether this round ends with an evaluation."""
@@ -170,7 +170,8 @@ class Simulation:
             self.memory,
             broadcast,
             cohort=job.participation.size,
-            processes=job.workers,
+            processes=min(job.workers, job.participation.size),
+            in_place=job.own_records,
         )
 
     def _exchange(self, broadcast: Broadcast, delivered: Delivered, clock: Clock) -> Row:
