@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fedsieve
 from fedsieve.experiments.config import Config
 from fedsieve.experiments.run_directory import (
     JOURNAL,
@@ -144,3 +145,27 @@ def test_what_is_no_run(tmp_path: Path, invented: Callable[..., Path]) -> None:
     (run.path / "metrics.parquet").write_bytes(b"no parquet")
     with pytest.raises(ConfigError, match=r"metrics\.parquet cannot be read"):
         run.metrics()
+
+
+def test_a_directory_in_use_is_refused_to_others_and_free_afterwards(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    with run.alone(), pytest.raises(ConfigError, match="in use by another process"):
+        with RunDirectory(tmp_path / "run").alone():
+            pass
+    with run.alone():
+        pass
+
+
+def test_a_run_that_is_running_is_not_resumed(tmp_path):
+    config = {
+        "data": {"name": "fashion-mnist-subset"},
+        "rounds": 2,
+        "checkpoint": {"every": 1},
+        "model": {"name": "softmax"},
+        "algorithm": {"name": "dshb"},
+    }
+    fedsieve.run(config, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    with RunDirectory(tmp_path / "run").alone(), pytest.raises(ConfigError, match="in use"):
+        fedsieve.resume(tmp_path / "run")
+    assert fedsieve.resume(tmp_path / "run").summary["rounds"] == 2

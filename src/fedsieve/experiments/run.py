@@ -87,7 +87,8 @@ def run(
             ``rule``, ``attack`` or ``projection`` instead of named ones.
 
     Raises:
-        ConfigError: A setting that cannot be run; nothing has been written.
+        ConfigError: A setting that cannot be run, or a directory that holds a run or is in use;
+            nothing has been written.
 
     Example:
         >>> import fedsieve
@@ -102,11 +103,13 @@ def run(
         where.refuse_if_taken()
     with toml.refusing():
         built = build(settled, Objects(**objects))
-    if where is not None:
+    if where is None:
+        return _finish(built, Simulation(built.job), Metrics(), None, progress)
+    with where.alone():
         RunDirectory.create(where.path, built.config)
         _describe(where, built)
         built = _journalled(where, built)
-    return _finish(built, Simulation(built.job), Metrics(), where, progress)
+        return _finish(built, Simulation(built.job), Metrics(), where, progress)
 
 
 def resume(directory: str | PathLike[str], *, progress: Style = "quiet", **objects: Any) -> Result:
@@ -130,6 +133,13 @@ def resume(directory: str | PathLike[str], *, progress: Style = "quiet", **objec
             report([where.path])
         theta = safetensors.torch.load_file(where.path / MODEL)["theta"]
         return Result(where.summary(), where.path, where.metrics(), theta, config)
+    with where.alone():
+        return _proceed(where, config, progress, objects)
+
+
+def _proceed(
+    where: RunDirectory, config: Config, progress: Style, objects: dict[str, Any]
+) -> Result:
     checkpoint, loss = _last(where)
     with toml.refusing():
         built = build(config, Objects(**objects))

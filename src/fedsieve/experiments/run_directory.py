@@ -13,7 +13,8 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,11 @@ import pyarrow.parquet as pq
 
 from fedsieve.experiments import toml
 from fedsieve.experiments.config import Config
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows
+    fcntl = None  # type: ignore[assignment]
 
 JOURNAL = "ledger.jsonl"
 """Every private message that was sent, in the order of the rounds."""
@@ -201,6 +207,29 @@ class RunDirectory:
                 f"it over, with all of them counted, by 'fedsieve resume {self.path}' or choose "
                 "another --out"
             )
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep every other process out while this one works in the directory.
+
+        Two processes in one run would release the same rounds twice, each counting its own only.
+        The system drops the lock when the process ends, however it ends. Where there are no such
+        locks (Windows), nothing is kept out.
+
+        Raises:
+            ConfigError: Another process works in it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as file:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    raise toml.ConfigError(
+                        f"{self.path} is in use by another process; wait for it, or choose another "
+                        "--out"
+                    ) from error
+            yield
 
     @property
     def checkpoints(self) -> Path:
