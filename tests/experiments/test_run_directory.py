@@ -149,9 +149,9 @@ def test_what_is_no_run(tmp_path: Path, invented: Callable[..., Path]) -> None:
 
 def test_a_directory_in_use_is_refused_to_others_and_free_afterwards(tmp_path):
     run = RunDirectory(tmp_path / "run")
-    with run.alone(), pytest.raises(ConfigError, match="in use by another process"):
-        with RunDirectory(tmp_path / "run").alone():
-            pass
+    refused = pytest.raises(ConfigError, match="in use by another process")
+    with run.alone(), refused, RunDirectory(tmp_path / "run").alone():
+        pass
     with run.alone():
         pass
 
