@@ -32,7 +32,7 @@ from peers._results import CORES, REFERENCE, Row, compare, table, verdicts, writ
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 GEMM_LIMIT = 120.0  # seconds for measuring the floor
-SAMPLING = 0.25  # seconds between two looks at the memory of a running engine
+SAMPLING = 1.0  # seconds between two looks at a running engine's memory; each look costs it time
 
 
 @dataclass(frozen=True)
