@@ -138,6 +138,6 @@ def table(summaries: list[dict[str, Any]]) -> Iterator[str]:
             f"{summary['epsilon']:9.2f}{kilobytes:17.1f}{summary['seconds_total']:9.1f}"
         )
     last = summaries[-1]
-    yield f"epsilon per client: one {last['privacy_unit']} ({last['neighbouring_relation']}), "
+    yield f"epsilon per client: one {last['privacy_unit']} ({last['neighbouring_relation']}),"
     yield f"delta {last['delta']:g}, Poisson sampling, {last['accountant']};"
     yield f"noise from {last['noise_source']} (a repeatable simulation)"
