@@ -220,16 +220,21 @@ class RunDirectory:
             ConfigError: Another process works in it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as file:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError as error:
-                    raise toml.ConfigError(
-                        f"{self.path} is in use by another process; wait for it, or choose another "
-                        "--out"
-                    ) from error
+        if fcntl is None:
             yield
+            return
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise toml.ConfigError(
+                    f"{self.path} is in use by another process; wait for it, or choose another "
+                    "--out"
+                ) from error
+            yield
+        finally:
+            os.close(handle)
 
     @property
     def checkpoints(self) -> Path:
