@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedsieve.algorithms.central import Central
-from fedsieve.algorithms.form import Aggregate, Broadcast, Cohort, Sent, Tensors
+from fedsieve.algorithms.central import Descent
+from fedsieve.algorithms.form import Broadcast, Cohort, Sent, Tensors
 from fedsieve.algorithms.parts import Parts, require_fixed
 from fedsieve.learning.data import Batch
 from fedsieve.registry import register
@@ -30,7 +30,7 @@ TABLE_LIMIT = 8 * 2**30
 
 @register("algorithm", "byrd-saga", paper="Wu et al., IEEE TSP 2020")
 @dataclass(frozen=True)
-class ByrdSaga(Central):
+class ByrdSaga(Descent):
     """SAGA's table of per-sample gradients at every client, a robust rule at the server.
 
     Args:
@@ -91,17 +91,6 @@ class ByrdSaga(Central):
             table[j] = grad
             start += b
         return Sent(torch.stack(messages))
-
-    def exchange(
-        self,
-        shared: Tensors,
-        broadcast: Broadcast,
-        stack: Tensor,
-        senders: tuple[int, ...],
-        aggregate: Aggregate,
-    ) -> Tensors:
-        """theta_{t+1} = theta_t - gamma lift(F(v_1, ..., v_n))."""
-        return self.move(shared, broadcast, aggregate(stack), -self.lr)
 
     def _gradients(self, broadcast: Broadcast, batch: Batch) -> Tensor:
         theta, subspace = broadcast.tensors["theta"], broadcast.subspace

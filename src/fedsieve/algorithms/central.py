@@ -50,3 +50,20 @@ class Central(Algorithm):
     def releases(self, cohort: Cohort) -> Releases:
         """One noisy gradient a round, or one per local step."""
         return self.parts.gradient.releases(cohort, local=self.one_by_one)
+
+
+class Descent(Central):
+    """A central algorithm whose messages estimate gradients: the server steps against F of them."""
+
+    lr: float
+
+    def exchange(
+        self,
+        shared: Tensors,
+        broadcast: Broadcast,
+        stack: Tensor,
+        senders: tuple[int, ...],
+        aggregate: Aggregate,
+    ) -> Tensors:
+        """theta_{t+1} = theta_t - gamma lift(F(stack)), stack (n, k)."""
+        return self.move(shared, broadcast, aggregate(stack), -self.lr)

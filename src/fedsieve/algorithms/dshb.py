@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fedsieve.algorithms.central import Central
-from fedsieve.algorithms.form import Aggregate, Broadcast, Cohort, Sent, Tensors
+from fedsieve.algorithms.central import Descent
+from fedsieve.algorithms.form import Broadcast, Cohort, Sent, Tensors
 from fedsieve.algorithms.momentum import at_rest, heavy_ball
 from fedsieve.algorithms.parts import Parts, require_fixed
 from fedsieve.registry import register
@@ -27,7 +27,7 @@ from fedsieve.registry import register
 
 @register("algorithm", "dshb", paper="Farhadkhani et al., ICML 2022; Allouah et al., ICML 2023")
 @dataclass(frozen=True)
-class DSHB(Central):
+class DSHB(Descent):
     """FedSGD with heavy-ball momentum at the client and a robust rule at the server.
 
     Args:
@@ -54,14 +54,3 @@ class DSHB(Central):
         """m_i, after one stochastic gradient."""
         g, info = self.parts.gradient.once(broadcast, cohort)
         return Sent(heavy_ball(memory, cohort.rows, g, self.momentum), info)
-
-    def exchange(
-        self,
-        shared: Tensors,
-        broadcast: Broadcast,
-        stack: Tensor,
-        senders: tuple[int, ...],
-        aggregate: Aggregate,
-    ) -> Tensors:
-        """theta_{t+1} = theta_t - gamma lift(F(m_1, ..., m_n))."""
-        return self.move(shared, broadcast, aggregate(stack), -self.lr)

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fedsieve.algorithms.central import Central
-from fedsieve.algorithms.form import Aggregate, Broadcast, Cohort, Sent, Tensors
+from fedsieve.algorithms.central import Descent
+from fedsieve.algorithms.form import Broadcast, Cohort, Sent, Tensors
 from fedsieve.algorithms.momentum import at_rest, carry_momentum, heavy_ball
 from fedsieve.algorithms.parts import Parts
 from fedsieve.registry import register
@@ -29,7 +29,7 @@ from fedsieve.registry import register
 
 @register("algorithm", "sieve", paper="FedSieve: the combination of this project")
 @dataclass(frozen=True)
-class Sieve(Central):
+class Sieve(Descent):
     """Project, clip, noise and aggregate robustly in one shared subspace of k numbers.
 
     Args:
@@ -56,14 +56,3 @@ class Sieve(Central):
         """m_i, moved by one private gradient."""
         g, info = self.parts.gradient.once(broadcast, cohort)
         return Sent(heavy_ball(memory, cohort.rows, g, self.momentum), info)
-
-    def exchange(
-        self,
-        shared: Tensors,
-        broadcast: Broadcast,
-        stack: Tensor,
-        senders: tuple[int, ...],
-        aggregate: Aggregate,
-    ) -> Tensors:
-        """theta_{t+1} = theta_t - gamma P_t^T F(m_1, ..., m_n)."""
-        return self.move(shared, broadcast, aggregate(stack), -self.lr)
