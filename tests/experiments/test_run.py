@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -454,6 +455,8 @@ def test_no_run_is_written_over(own: Dataset, tmp_path: Path) -> None:
 
 # --------------------------------------------------------------------------- what is told meanwhile
 
+TERMS = "(delta 1e-05, record, add-remove, Poisson sampling, PLD)"
+
 
 @pytest.fixture
 def told(
@@ -476,7 +479,8 @@ def test_plain_lines(told: Callable[[Any], tuple[list[str], list[str]]], style: 
     assert out[0].startswith("own: 180 training and 60 test examples from arrays of the caller")
     assert out[1].startswith("round 1/6  ")
     assert out[-1].startswith("round 6/6  accuracy ")
-    assert "epsilon " in out[-1]
+    assert out[-1].endswith(TERMS)
+    assert re.search(r"  epsilon [\d.]+ \(", out[-1])
     assert " kB up" in out[-1]
     assert len(out) == 3
     assert "\x1b" not in "".join(out)
@@ -489,7 +493,16 @@ def test_json_lines_on_standard_error(
     assert out == []
     rounds = [json.loads(line) for line in err]
     assert [one["round"] for one in rounds] == [1, 3, 5]
-    assert all(set(one) == {"round", "accuracy", "loss", "epsilon", "bits_up"} for one in rounds)
+    terms = {
+        "delta": 1e-5,
+        "privacy_unit": "record",
+        "neighbouring_relation": "add-remove",
+        "sampling": "Poisson",
+        "accountant": "PLD (dp-accounting, pessimistic)",
+    }
+    for one in rounds:
+        assert set(one) == {"round", "accuracy", "loss", "epsilon", "bits_up", *terms}
+        assert one | terms == one
 
 
 def test_quiet_is_silent(told: Callable[[Any], tuple[list[str], list[str]]]) -> None:
@@ -506,3 +519,6 @@ def test_on_a_terminal_the_sentence_is_told_once_and_the_bar_leaves_nothing_behi
     assert text.count("180 training and 60 test examples") == 1
     assert err == []
     assert "6/6" in text
+    drawn = [line for line in re.split(r"[\n\r]|\x1b\[[\d;?]*[A-Za-z]", text) if "epsilon" in line]
+    assert drawn
+    assert all(TERMS in line and len(line) <= 80 for line in drawn)

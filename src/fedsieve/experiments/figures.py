@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from fedsieve.experiments import statement
 from fedsieve.experiments.drawing import (
     COLOURS,
     INK,
@@ -52,6 +53,8 @@ def progress(runs: Sequence[Run], axis: Axis) -> Figure | None:
     axes[0].set_ylabel(name)
     if private:
         axes[1].set_ylabel("epsilon spent")
+        told = sorted({statement.drawn(run.summary, run.config) for run in runs} - {""})
+        axes[1].set_title("\n".join(told), fontsize=8, loc="left")
         axes[1].set_ylim(bottom=0)
     axes[-1].set_xlabel("round" if axis == "rounds" else "megabytes sent by all clients")
     axes[-1].set_xlim(left=0)

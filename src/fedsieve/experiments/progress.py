@@ -8,13 +8,18 @@ import time
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live as Display
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from fedsieve.experiments import statement
 
 Style = Literal["auto", "plain", "quiet", "json"]
 """``auto``: live on a terminal, else plain; ``json``: one JSON object per evaluated round."""
 
 EVERY = 10.0  # seconds between two plain lines
+TERMS = ("delta", "privacy_unit", "neighbouring_relation", "sampling", "accountant")
 
 
 class Teller(Protocol):
@@ -38,7 +43,7 @@ class Teller(Protocol):
         ...
 
     def round(self, row: dict[str, Any]) -> None:
-        """Tell of a finished round."""
+        """Tell of a finished round; a row with an epsilon holds its `statement.terms` too."""
         ...
 
 
@@ -88,6 +93,7 @@ class Json(Quiet):
         """The round's figures, if it was evaluated."""
         if row.get("accuracy") is not None:
             kept = {k: row.get(k) for k in ("round", "accuracy", "loss", "epsilon", "bits_up")}
+            kept |= {k: row[k] for k in TERMS if k in row}
             sys.stderr.write(json.dumps(kept) + "\n")
             sys.stderr.flush()
 
@@ -116,11 +122,12 @@ class Plain(Quiet):
         if now - self._told < EVERY and done < self._rounds:
             return
         self._told = now
-        self._console.print(f"round {done}/{self._rounds}  {_figures(self._seen)}")
+        told = f"round {done}/{self._rounds}  {_figures(self._seen)}  {_spent(self._seen)}"
+        self._console.print(told.rstrip())
 
 
 class Live:
-    """A bar with accuracy, epsilon spent, bits and the time left."""
+    """A bar with accuracy, bits and the time left; below it the privacy that was spent."""
 
     def __init__(self, rounds: int, done: int) -> None:
         self._console = Console()
@@ -130,13 +137,13 @@ class Live:
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(compact=True),
             console=self._console,
-            transient=True,
         )
         self._task = self._progress.add_task("", total=rounds, completed=done, figures="")
         self._seen: dict[str, Any] = {}
+        self._display = Display(get_renderable=self._drawn, console=self._console, transient=True)
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._display.start()
         return self
 
     def __exit__(
@@ -145,7 +152,7 @@ class Live:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        self._display.stop()
 
     def say(self, sentence: str) -> None:
         """The sentence above the bar."""
@@ -160,6 +167,9 @@ class Live:
         self._seen = _latest(self._seen, row)
         self._progress.update(self._task, completed=row["round"] + 1, figures=_figures(self._seen))
 
+    def _drawn(self) -> Group:
+        return Group(self._progress, Text(_spent(self._seen)))
+
 
 def _latest(seen: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     return seen | {key: value for key, value in row.items() if value is not None}
@@ -169,8 +179,10 @@ def _figures(row: dict[str, Any]) -> str:
     parts = []
     if "accuracy" in row:
         parts.append(f"accuracy {100 * row['accuracy']:.1f} %")
-    if "epsilon" in row:
-        parts.append(f"epsilon {row['epsilon']:.2f}")
     if row.get("senders"):
         parts.append(f"{row['bits_up'] / row['senders'] / 8000:.1f} kB up")
     return "  ".join(parts)
+
+
+def _spent(row: dict[str, Any]) -> str:
+    return statement.spent(row) if "epsilon" in row else ""

@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from fedsieve.experiments import toml
+from fedsieve.experiments import statement, toml
 from fedsieve.experiments.build import Built, Objects, build
 from fedsieve.experiments.config import Config
 from fedsieve.experiments.interrupts import deferred_interrupt
@@ -203,13 +203,15 @@ def _finish(
                 while simulation.round < built.job.rounds:
                     row = simulation.step()
                     metrics.append(row)
-                    told.round(row)
+                    spent = simulation.guarantee
+                    told.round(row | (statement.terms(spent) if spent is not None else {}))
                     if wish.stop or (every and simulation.round % every == 0):
                         keep()
                     if wish.stop:
                         raise KeyboardInterrupt
-            except BudgetExceededError as spent:
-                told.warn(f"stopped after {simulation.round} of {built.job.rounds} rounds: {spent}")
+            except BudgetExceededError as excess:
+                done = f"{simulation.round} of {built.job.rounds} rounds"
+                told.warn(f"stopped after {done}: {excess}")
                 metrics.amend(simulation.measured())
         if every:
             keep()

@@ -1,14 +1,17 @@
 """What a run may claim about privacy and robustness, in words; and its figures, readable.
 
 No epsilon is ever printed without its unit, neighbouring relation, delta, sampling assumption and
-accountant: these sentences are the only place where a report or the command line prints one.
+accountant: these sentences and `spent` are the only places where a run's epsilon becomes text.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedsieve.privacy import Guarantee
 
 RELATIONS = {
     "add-remove": "one {unit} is added or removed",
@@ -80,6 +83,65 @@ def privacy_line(summary: Mapping[str, Any]) -> str:
         f"epsilon {epsilon(summary['epsilon'])} at delta {summary['delta']:.3g}, per "
         f"{summary['privacy_unit']} ({summary['neighbouring_relation']}), Poisson sampling, "
         f"{summary['accountant']}; noise from {summary['noise_source']}"
+    )
+
+
+def terms(guarantee: Guarantee) -> dict[str, str | float]:
+    """What an epsilon needs beside it, under the keys of summary.json and "sampling"."""
+    return {
+        "delta": guarantee.delta,
+        "privacy_unit": guarantee.unit,
+        "neighbouring_relation": guarantee.relation,
+        "sampling": "Poisson" if guarantee.sampling_rate < 1 else "none",
+        "accountant": guarantee.accountant,
+    }
+
+
+def spent(row: Mapping[str, Any]) -> str:
+    """The epsilon of a round with its `terms`, short enough for a line of 80 columns.
+
+    Example:
+        >>> spent({"epsilon": 3.2, "delta": 1e-5, "privacy_unit": "record", "accountant": "PLD (x)",
+        ...        "neighbouring_relation": "add-remove", "sampling": "Poisson"})
+        'epsilon 3.2 (delta 1e-05, record, add-remove, Poisson sampling, PLD)'
+    """
+    return f"epsilon {epsilon(row['epsilon'])} ({short(row)})"
+
+
+def drawn(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """The terms that stand beside a curve of epsilon; empty for a run without privacy.
+
+    Args:
+        summary: summary.json; empty while the run goes on.
+        config: config.toml as nested values.
+    """
+    privacy = config.get("privacy")
+    if not privacy:
+        return ""
+    return "epsilon: " + short(
+        {
+            "delta": privacy["delta"],
+            "privacy_unit": summary.get("privacy_unit", "record"),
+            "neighbouring_relation": privacy["relation"],
+            "sampling": "Poisson",
+            "accountant": summary.get("accountant", "run not finished"),
+        }
+    )
+
+
+def short(terms: Mapping[str, Any]) -> str:
+    """The `terms` in a few words.
+
+    Example:
+        >>> short({"delta": 1e-5, "privacy_unit": "record", "accountant": "PLD (dp-accounting)",
+        ...        "neighbouring_relation": "add-remove", "sampling": "Poisson"})
+        'delta 1e-05, record, add-remove, Poisson sampling, PLD'
+    """
+    accountant = str(terms["accountant"]).partition(" (")[0]
+    sampling = "no" if terms["sampling"] == "none" else terms["sampling"]
+    return (
+        f"delta {terms['delta']:.3g}, {terms['privacy_unit']}, {terms['neighbouring_relation']}, "
+        f"{sampling} sampling, {accountant}"
     )
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fedsieve.aggregation import GramRule, TooManyFaultyClients
 from fedsieve.algorithms.form import Broadcast, Cohort, Sent
+from fedsieve.privacy import Guarantee
 from fedsieve.simulation.checkpoint import Checkpoint
 from fedsieve.simulation.clock import Clock
 from fedsieve.simulation.delivery import Delivered, computes, deliver
@@ -43,6 +44,7 @@ class Simulation:
         self.job = job
         self.round = 0
         self.shared, self.memory = job.algorithm.start(job.theta)
+        self.guarantee: Guarantee | None = None  # as of the last evaluation
         self._executor: Executor | None = None
         self._threads = torch.get_num_threads()
 
@@ -99,7 +101,8 @@ class Simulation:
         accuracy, loss = self._quality()
         row: Row = {"accuracy": accuracy, "loss": loss}
         if self.job.ledger is not None:
-            row["epsilon"] = self.job.ledger.guarantee(rounded=rounded).epsilon
+            self.guarantee = self.job.ledger.guarantee(rounded=rounded)
+            row["epsilon"] = self.guarantee.epsilon
         return row
 
     def checkpoint(self) -> Checkpoint:
