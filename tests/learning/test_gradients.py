@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -402,12 +403,68 @@ def test_means_of_many_clients_in_one_pass_equal_one_pass_each(name):
     torch.testing.assert_close(engine.means(theta, x, y), torch.stack(each), rtol=1e-4, atol=1e-6)
 
 
-def test_a_step_in_place_is_a_step_along_the_mean_gradient():
+class Reversed(nn.Module):
+    """Uses a weight outside its layer: no chain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x) + 0.1 * (x.flip(1) @ self.inner.weight.T)
+
+
+def _twice() -> nn.Module:
+    shared = nn.Linear(6, 6)
+    return nn.Sequential(shared, nn.Tanh(), shared, nn.ReLU(), nn.Linear(6, 4, bias=False))
+
+
+def _partly_frozen() -> nn.Module:
+    module = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4))
+    module[0].weight.requires_grad_(False)
+    return module
+
+
+def _frozen_head() -> nn.Module:
+    module = nn.Sequential(nn.Linear(6, 5), nn.Sequential(nn.GELU(), nn.Linear(5, 4)))
+    module[1][1].requires_grad_(False)
+    return module
+
+
+def _hooked() -> nn.Module:
+    module = nn.Sequential(nn.Linear(6, 4), nn.Tanh())
+    module[1].register_forward_hook(_doubled)
+    return module
+
+
+def _doubled(_module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
+    return 2 * output
+
+
+@pytest.mark.parametrize(
+    ("make", "fused"),
+    [
+        (lambda: nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4)), True),
+        (lambda: nn.Linear(6, 4), True),
+        (_twice, True),
+        (_partly_frozen, False),
+        (_frozen_head, False),
+        (_hooked, False),
+        (lambda: nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6), nn.Linear(6, 4)), False),
+        (Reversed, False),
+    ],
+)
+def test_a_step_in_place_is_a_step_along_the_mean_gradient(
+    make: Callable[[], nn.Module], fused: bool
+):
     generator = torch.Generator().manual_seed(3)
-    module = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4))
-    engine = PerSampleGradients(FlatModel(module, (6,)), cross_entropy)
+    engine = PerSampleGradients(FlatModel(make(), (6,)), cross_entropy)
+    assert (engine._linear is not None) == fused
     x, y = torch.randn(8, 6, generator=generator), torch.randint(0, 4, (8,), generator=generator)
-    theta = engine.model.read()
-    expected = theta - 0.3 * engine.mean(theta, x, y)
-    engine.descend(theta, x, y, lr=0.3)
-    torch.testing.assert_close(theta, expected)
+    start = engine.model.read()
+    for one in (engine, pickle.loads(pickle.dumps(engine))):
+        theta = start.clone()
+        for _ in range(2):
+            expected = theta - 0.3 * engine.mean(theta, x, y)
+            one.descend(theta, x, y, lr=0.3)
+            torch.testing.assert_close(theta, expected, rtol=1e-5, atol=1e-6)

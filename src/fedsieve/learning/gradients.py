@@ -31,6 +31,7 @@ from fedsieve.learning._autograd import (
 from fedsieve.learning._choice import Choice, Method, Way
 from fedsieve.learning._choice import Loss as Loss
 from fedsieve.learning._closed_forms import ClosedForms
+from fedsieve.learning._linear_steps import LinearSteps, chain
 from fedsieve.learning._plan import Plan
 from fedsieve.learning._work import Forward, Work, all_finite
 from fedsieve.learning.flat import FlatModel
@@ -118,6 +119,7 @@ class PerSampleGradients:
         self._way: Way | None = None
         self._told: set[str] = set()
         self._plan: Plan | None = None
+        self._linear = self._fused()
 
     def clipped_sums(
         self,
@@ -235,6 +237,9 @@ class PerSampleGradients:
             lr: Step size.
         """
         self.model.bind(theta)
+        if self._linear is not None:
+            self._linear.step(_as(theta, x), y, lr)
+            return
         found = gradients_of_mean(self.model, self._forward, _as(theta, x), y)
         views = self.model.views(theta)
         pairs = [(v, g) for v, g in zip(views, found, strict=True) if g is not None]
@@ -319,8 +324,17 @@ class PerSampleGradients:
         if weights is not None and weights.shape != (len(x),):
             raise ValueError(f"weights has shape {tuple(weights.shape)}, not ({len(x)},)")
 
+    def _fused(self) -> LinearSteps | None:
+        layers = chain(self.model.module) if self.compute_dtype is torch.float32 else None
+        return None if layers is None else LinearSteps(layers, self._forward)
+
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_plan": None}  # a plan holds the tensors of a projection
+        # a plan holds the tensors of a projection, the steps the layers of this very module
+        return self.__dict__ | {"_plan": None, "_linear": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._linear = self._fused()
 
 
 def _as(theta: Tensor, x: Tensor) -> Tensor:
