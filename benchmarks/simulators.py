@@ -32,6 +32,8 @@ from peers._results import CORES, REFERENCE, Row, compare, table, verdicts, writ
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 GEMM_LIMIT = 120.0  # seconds for measuring the floor
+ALLOCATOR = {f"MALLOC_{name}_THRESHOLD_": str(1 << 30) for name in ("MMAP", "TRIM")}
+"""glibc keeps freed memory, as the fedsieve command asks it to: the same terms for every engine."""
 SAMPLING = 1.0  # seconds between two looks at a running engine's memory; each look costs it time
 
 
@@ -148,7 +150,7 @@ def run(engine: Engine, model: str, rounds: int, timeout: float) -> tuple[dict[s
             process = subprocess.Popen(
                 arguments,
                 cwd=HERE,
-                env=os.environ | threads | variables | home,
+                env=os.environ | ALLOCATOR | threads | variables | home,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -22,7 +22,6 @@ from fedsieve.randomness import Streams
 from fedsieve.registry import component
 from fedsieve.simulation.job import Job
 from fedsieve.simulation.loop import Simulation
-from fedsieve.simulation.memory import keep_freed_memory
 from fedsieve.simulation.participation import Participation
 
 
@@ -55,7 +54,6 @@ def compose(model: FlatModel, rounds: int, workers: int) -> Job:
 
 def main() -> None:
     args = job.arguments()
-    keep_freed_memory()  # as the fedsieve command does
     model = FlatModel(job.module(args.model), (1, 28, 28))
     laps = job.Laps(args.rounds)
     with Simulation(
