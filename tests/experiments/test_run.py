@@ -522,3 +522,23 @@ def test_on_a_terminal_the_sentence_is_told_once_and_the_bar_leaves_nothing_behi
     drawn = [line for line in re.split(r"[\n\r]|\x1b\[[\d;?]*[A-Za-z]", text) if "epsilon" in line]
     assert drawn
     assert all(TERMS in line and len(line) <= 80 for line in drawn)
+
+
+def test_rounds_that_were_skipped_are_told(own: Dataset, capsys: pytest.CaptureFixture[str]):
+    result = fedsieve.run(
+        settings(
+            federation={"clients": 6, "byzantine": 1, "dropout": 0.7},
+            aggregation={"rule": "trimmed-mean"},
+            rounds=20,
+        ),
+        data=own,
+    )
+    skipped = sum(result.metrics.column("skipped").to_pylist())
+    assert 0 < skipped < 20
+    assert f"{skipped} of 20 rounds left the model as it was" in capsys.readouterr().err
+
+
+def test_divergence_is_told(own: Dataset, capsys: pytest.CaptureFixture[str]):
+    hasty = {"name": "dshb", "lr": 1e38, "momentum": 0.5, "batch": 10}
+    fedsieve.run(settings(algorithm=hasty), data=own)
+    assert "training diverged" in capsys.readouterr().err

@@ -33,7 +33,7 @@ from fedsieve.experiments.run_directory import (
     RunDirectory,
     atomically,
 )
-from fedsieve.experiments.summary import summarise
+from fedsieve.experiments.summary import remarks, summarise
 from fedsieve.learning.partitions import class_histogram
 from fedsieve.privacy import BudgetExceededError, Ledger
 from fedsieve.simulation.checkpoint import (
@@ -215,6 +215,8 @@ def _finish(
                 metrics.amend(simulation.measured())
         if every:
             keep()
+        for remark in remarks(metrics.table(), simulation.theta):
+            told.warn(remark)
     seconds = before + time.perf_counter() - start
     theta = simulation.theta.detach().cpu().contiguous()
     summary = summarise(built, metrics.table(), seconds)

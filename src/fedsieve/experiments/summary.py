@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 import pyarrow as pa
+from torch import Tensor
 
 from fedsieve.experiments.build import Built
 from fedsieve.experiments.config import CUSTOM
@@ -53,6 +54,27 @@ def summarise(built: Built, metrics: pa.Table, seconds: float) -> Summary:
         seconds_by_phase={p: sum(_column(metrics, f"seconds_{p}")) for p in PHASES},
         peak_memory_bytes=peak_memory(job.workers),
     )
+
+
+def remarks(metrics: pa.Table, theta: Tensor) -> list[str]:
+    """What the reader of a summary must know of how the rounds went; a sentence each.
+
+    Args:
+        metrics: One row a round.
+        theta: Final parameters.
+    """
+    said = []
+    skipped = sum(_column(metrics, "skipped"))
+    if skipped:
+        said.append(
+            f"{skipped} of {metrics.num_rows} rounds left the model as it was: too few usable "
+            "messages arrived for the rule to outvote federation.byzantine"
+        )
+    if not bool(theta.isfinite().all()):
+        said.append(
+            "the parameters are not finite: training diverged; a smaller algorithm.lr may help"
+        )
+    return said
 
 
 def peak_memory(workers: int = 0) -> int | None:

@@ -39,7 +39,8 @@ def check_size(k: int, smallest: int, d: int, why: str) -> None:
 
 def generator(seed: int, round_: int, refresh: int) -> np.random.Generator:
     """The public draw of the plan that covers this round."""
-    return np.random.default_rng([seed, round_ // refresh if refresh else 0])
+    block = round_ // refresh if refresh else 0
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(block,)))
 
 
 def largest(fits: Callable[[int], bool], most: int) -> int:
