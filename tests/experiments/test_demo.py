@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from fedsieve.compression.projections.dct import SHARE
 from fedsieve.experiments.demo import CASES, LEARNING_RATES, compare, settings, table
 from fedsieve.experiments.toml import ConfigError
 
@@ -18,11 +19,11 @@ def test_learning_rates_are_those_that_the_search_chose(root):
         for case, lr in rates.items()
     }
     assert found["chosen"] == chosen
+    assert found["chosen share"] == SHARE
+    tried = found["validation accuracy"]
     for name, lr in chosen.items():
-        means = {
-            float(key): sum(seeds.values()) / len(seeds)
-            for key, seeds in found["accuracy"][name].items()
-        }
+        held_back = tried.get(name) or tried[f"{name} share=1/{SHARE}"]
+        means = {float(key): sum(seeds.values()) / len(seeds) for key, seeds in held_back.items()}
         assert means[lr] == max(means.values())
 
 

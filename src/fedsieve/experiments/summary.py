@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 
@@ -70,10 +71,10 @@ def remarks(metrics: pa.Table, theta: Tensor) -> list[str]:
             f"{skipped} of {metrics.num_rows} rounds left the model as it was: too few usable "
             "messages arrived for the rule to outvote federation.byzantine"
         )
-    if not bool(theta.isfinite().all()):
-        said.append(
-            "the parameters are not finite: training diverged; a smaller algorithm.lr may help"
-        )
+    last = metrics.column("loss").to_pylist()[-1:]  # NaN stands there as None
+    lost = any(loss is None or not math.isfinite(loss) for loss in last)
+    if lost or not bool(theta.isfinite().all()):
+        said.append("training diverged: loss or parameters are not finite; lower algorithm.lr")
     return said
 
 

@@ -15,7 +15,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from fedsieve.aggregation import GramRule, TooManyFaultyClients
+from fedsieve.aggregation import Aggregation, GramRule, TooManyFaultyClients
 from fedsieve.algorithms.form import Broadcast, Cohort, Sent
 from fedsieve.privacy import Guarantee
 from fedsieve.simulation.checkpoint import Checkpoint
@@ -230,15 +230,21 @@ class _Recorder:
             first = whole and not self.row
             result = self._job.rule.aggregate(stack, weights, explain=first and self._explain)
             if first:
-                honest = stack if self._honest.all() else stack[self._honest.to(stack.device)]
-                mean = honest.new_full((len(honest),), 1 / len(honest)) @ honest
-                self.row = {
-                    "aggregation_error": float((result.vector - mean).norm()),
-                    "rejected": result.rejected,
-                }
+                error = self._error(stack, result)
+                self.row = {"aggregation_error": error, "rejected": result.rejected}
                 if result.weights is not None:
                     told = [math.nan] * self._job.participation.clients
                     for client, weight in zip(self._senders, result.weights.tolist(), strict=True):
                         told[client] = weight
                     self.row["weights"] = told
             return result.vector
+
+    def _error(self, stack: Tensor, result: Aggregation) -> float:
+        """Distance of the aggregate from the mean of the honest messages."""
+        share = self._honest.double() / self._honest.sum()
+        weights = result.weights if isinstance(self._job.rule, GramRule) else None
+        if weights is not None and torch.equal(weights, share):
+            return 0.0  # the aggregate is that mean
+        honest = stack if self._honest.all() else stack[self._honest.to(stack.device)]
+        mean = honest.new_full((len(honest),), 1 / len(honest)) @ honest
+        return float((result.vector - mean).norm())
