@@ -39,29 +39,36 @@ class EdgeCase(Backdoor):
 
     Args:
         target: The target class t.
-        source: The class s whose tail is used; another one.
+        source: The class s whose tail is used, another one; ``None``: the one after the target.
         tail: Share of the class that counts as its tail, in (0, 1].
         fraction: Share of a malicious client's records that is replaced by edge cases, in (0, 1].
         file: A ``.npz`` file with edge cases in place of the tail: records ``x`` like those of the
             data set, and ``x_test`` for the success rate (else it is measured on ``x``).
 
     Raises:
-        ValueError: A class is negative, both are the same, or a share lies outside (0, 1].
+        ValueError: A class is negative, both are the same, a share lies outside (0, 1], or both
+            ``source`` and ``file`` are given.
     """
 
     target: int = 0
-    source: int = 1
+    source: int | None = None
     tail: float = 0.1
     fraction: float = 0.5
     file: str | None = None
 
     def __post_init__(self) -> None:
         check_class("target", self.target)
-        check_class("source", self.source)
         check_fraction("tail", self.tail)
         check_fraction("fraction", self.fraction)
-        if self.source == self.target:
-            raise ValueError(f"source={self.source} must be another class than target")
+        if self.source is not None:
+            check_class("source", self.source)
+            if self.source == self.target:
+                raise ValueError(f"source={self.source} must be another class than target")
+            if self.file is not None:
+                raise ValueError(
+                    f"source={self.source} and file={self.file!r} are both given; allowed is one "
+                    "of them"
+                )
 
     @property
     def knowledge(self) -> Knowledge:
@@ -107,11 +114,12 @@ class EdgeCase(Backdoor):
         check_class("target", self.target, records.classes)
         if self.file is not None:
             return _read(self.file, key, like=records.x)
-        check_class("source", self.source, records.classes)
-        members = records.x[records.y == self.source]
+        source = (self.target + 1) % records.classes if self.source is None else self.source
+        check_class("source", source, records.classes)
+        members = records.x[records.y == source]
         if not len(members):
             whose = "the malicious clients hold" if key == "x" else "the test set has"
-            raise ValueError(f"source={self.source}: {whose} no record of that class")
+            raise ValueError(f"source={source}: {whose} no record of that class")
         count = max(1, round(self.tail * len(members)))
         return members[rarity(members).topk(count).indices]
 
