@@ -186,6 +186,9 @@ def test_edge_cases_from_a_file(tmp_path):
     np.savez(file, pictures=x)
     with pytest.raises(ValueError, match=r"is no \.npz file with an array x"):
         attack.poison([own], generators(1))
+    file.write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(ValueError, match=r"is no \.npz file with an array x"):
+        attack.poison([own], generators(1))
     missing = EdgeCase(file=str(tmp_path / "nothing.npz"))
     with pytest.raises(ValueError, match=r"file='.*nothing.npz' is no .npz file"):
         missing.lures(own)

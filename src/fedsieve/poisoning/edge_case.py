@@ -15,6 +15,7 @@ mean in the leading principal components of the standardised features.
 from __future__ import annotations
 
 import math
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -155,7 +156,7 @@ def _read(file: str, key: str, like: Tensor) -> Tensor:
     try:
         with np.load(Path(file), allow_pickle=False) as held:
             found = torch.from_numpy(held[key if key in held else "x"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"file={file!r} is no .npz file with an array x: {error}") from error
     if found.dtype != like.dtype or found.shape[1:] != like.shape[1:] or not len(found):
         raise ValueError(
