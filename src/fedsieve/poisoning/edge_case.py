@@ -154,7 +154,7 @@ def rarity(x: Tensor, components: int = COMPONENTS) -> Tensor:
 def _read(file: str, key: str, like: Tensor) -> Tensor:
     """The records under ``key``, or under "x" if there are none, in the form of ``like``."""
     try:
-        with np.load(Path(file), allow_pickle=False) as held:
+        with Path(file).open("rb") as opened, np.load(opened, allow_pickle=False) as held:
             found = torch.from_numpy(held[key if key in held else "x"])
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"file={file!r} is no .npz file with an array x: {error}") from error
