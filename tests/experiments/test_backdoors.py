@@ -83,6 +83,15 @@ def test_a_backdoor_fades_when_the_attack_stops(stopped: fedsieve.Result) -> Non
     assert shown["backdoor half-life"] == f"{first - 19} rounds"
 
 
+def test_a_robust_rule_keeps_a_replaced_model_out() -> None:
+    attack, robust = {"name": "model-replacement"}, {"rule": "caf", "pre": ["nnm"]}
+    replaced = fedsieve.run(settings(attack)).summary
+    defended = fedsieve.run(settings(attack, aggregation=robust)).summary
+    assert replaced["attack_success_rate"] > 0.9  # measured 1.00
+    assert defended["attack_success_rate"] < 0.2  # measured 0.02
+    assert defended["test_accuracy"] > replaced["test_accuracy"] - 0.03
+
+
 def test_nothing_is_said_of_a_backdoor_where_there_is_none(
     a_summary: Callable[..., Summary],
 ) -> None:
@@ -185,6 +194,10 @@ def test_the_positions_are_those_of_the_trigger() -> None:
         (["attack.boost=2.0"], "attack.boost=2.0: attack.name='badnets' has no such setting"),
         (["attack.strength=2.0"], "attack.strength=2.0: attack.name='badnets' has no such setting"),
         (["attack.name=alie", "attack.target=1"], "attack.target=1: attack.name='alie' has no"),
+        (
+            ["attack.name=none", "attack.strength=0.0"],
+            "attack.strength=0.0: attack.name='none'",
+        ),
         (["attack.name=none", "attack.start=1"], "attack.start=1: attack.name='none' has no"),
         (
             ["attack.name=neurotoxin", "attack.source=1"],

@@ -110,8 +110,8 @@ def _attack(config: Config) -> None:
             f"begins; allowed is >= {attack.start + 1}"
         )
     reads = attack_settings(attack)
-    for key in type(attack).model_fields:
-        if key not in reads and (value := getattr(attack, key)) not in (None, 0):
+    for key, field in type(attack).model_fields.items():
+        if key not in reads and (value := getattr(attack, key)) != field.default:
             has = ", ".join(sorted(reads - {"name"})) or "none"
             raise ValueError(
                 f"attack.{key}={value!r}: attack.name={attack.name!r} has no such setting; "
