@@ -122,6 +122,8 @@ def summary(**given: Any) -> Summary:
         rounds=given.get("rounds", 150),
         test_accuracy=given.get("top", 0.84),
         test_loss=0.51,
+        attack_success_rate=None,
+        backdoor_half_life=None,
         epsilon=3.9987 if private else None,
         delta=1e-5 if private else None,
         privacy_unit="record" if private else None,

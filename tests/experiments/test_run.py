@@ -42,6 +42,8 @@ SUMMARY_KEYS = [
     "rounds",
     "test_accuracy",
     "test_loss",
+    "attack_success_rate",
+    "backdoor_half_life",
     "epsilon",
     "delta",
     "privacy_unit",

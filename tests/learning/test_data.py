@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedsieve.learning.data import Dataset, Shards
+from fedsieve.learning.data import Dataset, Forged, Shards
 
 GENERATOR = torch.Generator().manual_seed(5)
 IMAGES = torch.randint(256, (8, 3, 4, 4), dtype=torch.uint8, generator=GENERATOR)
@@ -55,17 +55,25 @@ def test_moving_keeps_everything_else():
     assert (moved.mean, moved.source, moved.features) == (0.5, "here", ("a",))
 
 
-def test_gather_takes_the_clients_own_labels():
-    flipped = (LABELS + 1) % 4
+def test_gather_takes_what_the_clients_have_put_in_place_of_their_records():
     parts = (np.array([0, 2, 4]), np.array([1, 7]))
-    for labels, expected in ((None, LABELS), (flipped, flipped)):
-        shards = Shards(images(), parts, labels)
+    places, y, x = np.array([0, 4, 5]), torch.tensor([3, 2, 1]), 255 - IMAGES[[0, 4, 5]]
+    for forged in (None, Forged(places, y), Forged(places, y, x)):
+        shards = Shards(images(), parts, forged)
         assert (shards.n, shards.size(0), shards.size(1)) == (2, 3, 2)
         batch = shards.gather(np.array([4, 0, 7]), (2, 1))
-        assert batch.y.tolist() == expected[[4, 0, 7]].tolist()
+        labels, pixels = LABELS.clone(), IMAGES.clone()
+        if forged is not None:
+            labels[places] = y
+            pixels[places] = pixels[places] if forged.x is None else x
+        assert batch.y.tolist() == labels[[4, 0, 7]].tolist()
         assert batch.counts == (2, 1)
         assert batch.records.tolist() == [4, 0, 7]
-        assert torch.equal(batch.x, shards.dataset.normalise(IMAGES[[4, 0, 7]]))
+        assert torch.equal(batch.x, shards.dataset.normalise(pixels[[4, 0, 7]]))
+        true = shards.honest.gather(np.array([4, 0, 7]), (2, 1))
+        assert true.y.tolist() == LABELS[[4, 0, 7]].tolist()
+        assert torch.equal(true.x, shards.dataset.normalise(IMAGES[[4, 0, 7]]))
+        assert len(shards.gather(np.array([], dtype=np.int64), (0,)).y) == 0
 
 
 def test_an_empty_batch_is_a_batch():

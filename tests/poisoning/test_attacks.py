@@ -10,11 +10,12 @@ from fedsieve.aggregation import CAF, NNM, Mean, TrimmedMean
 from fedsieve.poisoning import (
     ALIE,
     FOE,
-    DataAttack,
+    Backdoor,
     Knowledge,
     LabelFlip,
     MessageAttack,
     NoAttack,
+    RecordAttack,
     Scene,
     SignFlip,
     published_z,
@@ -22,7 +23,11 @@ from fedsieve.poisoning import (
 from fedsieve.registry import components
 
 ATTACKS = {c.name: c for c in components("attack")}
-MESSAGE = [name for name, c in ATTACKS.items() if issubclass(c.factory, MessageAttack)]
+MESSAGE = [
+    name
+    for name, c in ATTACKS.items()
+    if issubclass(c.factory, MessageAttack) and not issubclass(c.factory, Backdoor)
+]
 
 
 def scene(h=8, f=2, k=5, rule=None, seed=0, own=True, **more):
@@ -40,7 +45,7 @@ def test_the_names_of_the_configuration_exist():
 @pytest.mark.parametrize("strength", [None, 0.5])
 def test_builds_from_a_configuration(name, strength):
     attack = ATTACKS[name].build(strength=strength)
-    assert isinstance(attack, DataAttack | MessageAttack)
+    assert isinstance(attack, RecordAttack | MessageAttack)
     assert isinstance(attack.knowledge, Knowledge)
     assert ATTACKS[name].summary
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fedsieve.registry import component
 
 if TYPE_CHECKING:
-    from fedsieve.experiments.config import Config, Privacy
+    from fedsieve.experiments.config import Attack, Config, Privacy
     from fedsieve.experiments.resolve import Facts
 
 NOT_PRIVATE = {
@@ -98,11 +98,41 @@ def _attack(config: Config) -> None:
             f"attack.name={config.attack.name!r} with federation.byzantine=0: nobody would attack; "
             "set federation.byzantine >= 1 or attack.name='none'"
         )
-    if config.attack.strength is not None and config.attack.name == "none":
+    attack = config.attack
+    if attack.name != "none" and attack.start >= config.rounds:
         raise ValueError(
-            f"attack.strength={config.attack.strength} with attack.name='none'; "
-            "name an attack or leave the strength out"
+            f"attack.start={attack.start} with rounds={config.rounds}: it would never begin; "
+            f"allowed are 0..{config.rounds - 1}"
         )
+    if attack.stop is not None and attack.stop <= attack.start:
+        raise ValueError(
+            f"attack.stop={attack.stop} with attack.start={attack.start}: it would end before it "
+            f"begins; allowed is >= {attack.start + 1}"
+        )
+    reads = attack_settings(attack)
+    for key, field in type(attack).model_fields.items():
+        if key not in reads and (value := getattr(attack, key)) != field.default:
+            has = ", ".join(sorted(reads - {"name"})) or "none"
+            raise ValueError(
+                f"attack.{key}={value!r}: attack.name={attack.name!r} has no such setting; "
+                f"leave it out (it has {has})"
+            )
+
+
+def attack_settings(attack: Attack) -> set[str]:
+    """The settings that the attack reads, those of its trigger and its backdoor included."""
+    if attack.name == "none":
+        return {"name"}
+    reads = {"name", "start", "stop"}
+    if attack.name.startswith("custom:"):
+        return reads
+    parameters = {*inspect.signature(component("attack", attack.name).factory).parameters}
+    if "backdoor" in parameters:
+        inner = component("attack", attack.backdoor or "badnets").factory
+        parameters |= {*inspect.signature(inner).parameters}
+    if "trigger" in parameters:
+        parameters |= {"size", "position"}
+    return reads | parameters & set(type(attack).model_fields)
 
 
 def _codec(config: Config) -> None:

@@ -66,6 +66,7 @@ RuleName = Annotated[str, *_name_of("rule")]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Widths = Annotated[tuple[Count, ...], Field(strict=False), BeforeValidator(_listed)]
 PreAggregators = Annotated[
@@ -210,6 +211,48 @@ class Attack(Section):
         default=None,
         allow_inf_nan=False,
         description="fixed strength; default: a line search against the rule",
+    )
+    start: int = Field(
+        default=0, ge=0, description="first round of the attack; malicious clients behave before"
+    )
+    stop: Count | None = Field(
+        default=None, description="round before which the attack ends; default: it does not"
+    )
+    backdoor: Literal["badnets", "dba", "edge-case"] | None = Field(
+        default=None, description="what model-replacement and the like make the clients train on"
+    )
+    target: int | None = Field(
+        default=None, ge=0, description="backdoors: class that the model is to give"
+    )
+    fraction: Share | None = Field(
+        default=None, description="backdoors: share of a malicious client's records that is false"
+    )
+    size: Count | None = Field(
+        default=None, description="badnets, dba: edge of the trigger in pixels"
+    )
+    position: Literal["top-left", "top-right", "bottom-left", "bottom-right", "center"] | None = (
+        Field(default=None, description="badnets, dba: place of the trigger in the image")
+    )
+    source: int | None = Field(
+        default=None, ge=0, description="edge-case: class whose rarest members are used"
+    )
+    tail: Share | None = Field(
+        default=None, description="edge-case: share of the class that counts as rare"
+    )
+    file: Annotated[str, BeforeValidator(_path)] | None = Field(
+        default=None, description="edge-case: .npz file with x (and x_test) instead of the tail"
+    )
+    boost: Positive | None = Field(
+        default=None,
+        description="model-replacement, constrain-and-scale: factor of the update; default: what "
+        "replaces the model",
+    )
+    norm: Positive | None = Field(
+        default=None,
+        description="constrain-and-scale, neurotoxin: largest norm of a message",
+    )
+    mask_ratio: Share | None = Field(
+        default=None, description="neurotoxin: share of the coordinates that are used"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,16 @@ from fedsieve.aggregation import Rule
 from fedsieve.algorithms.form import Algorithm
 from fedsieve.algorithms.parts import Parts, Planner, Projection, StochasticGradient
 from fedsieve.compression.codecs import Codec
+from fedsieve.experiments import checks
 from fedsieve.experiments.config import Config
 from fedsieve.experiments.resolve import Facts
-from fedsieve.learning.data import Dataset, Shards
+from fedsieve.learning.data import Dataset, Forged, Shards
 from fedsieve.learning.datasets import load
 from fedsieve.learning.flat import FlatModel
 from fedsieve.learning.gradients import Loss, PerSampleGradients
+from fedsieve.learning.losses import LOSSES, evaluate
 from fedsieve.learning.partitions import partition
-from fedsieve.poisoning import Attack, DataAttack
+from fedsieve.poisoning import Attack, Backdoor, Patch, RecordAttack, Records
 from fedsieve.privacy import GaussianMechanism
 from fedsieve.randomness import Streams
 from fedsieve.registry import component
@@ -118,7 +120,13 @@ def attack(config: Config) -> Attack | None:
     """The named attack; ``None`` if there is none."""
     if config.attack.name == "none":
         return None
-    made: Attack = component("attack", config.attack.name).build(strength=config.attack.strength)
+    given = config.attack.model_dump(exclude_none=True)
+    given["server_lr"] = config.algorithm.server_lr or 1.0
+    where = {key: given[key] for key in ("size", "position") if key in given}
+    given["trigger"] = Patch(**where)
+    if "backdoor" in checks.attack_settings(config.attack):
+        given["backdoor"] = component("attack", given.get("backdoor", "badnets")).build(**given)
+    made: Attack = component("attack", config.attack.name).build(**given)
     return made
 
 
@@ -129,15 +137,40 @@ def shards(
     byzantine: tuple[int, ...],
     streams: Streams,
 ) -> Shards:
-    """The clients' records, the malicious clients' labels poisoned where the attack does that."""
-    if not isinstance(attacker, DataAttack):
+    """The clients' records, those of malicious clients poisoned where the attack does that."""
+    if not isinstance(attacker, RecordAttack) or not byzantine:
         return Shards(data, divided)
-    labels = data.y.clone()
+    places = np.concatenate([divided[client] for client in byzantine])
+    held = []
     for client in byzantine:
-        rng = streams.attacker(POISON, client)
-        own = torch.from_numpy(divided[client]).to(labels.device)
-        labels[own] = attacker.poison_labels(labels[own], data.classes, rng)
-    return Shards(data, divided, labels)
+        own = torch.from_numpy(divided[client]).to(data.y.device)
+        held.append(Records(data.x[own], data.y[own], data.classes))
+    false = attacker.poison(held, [streams.attacker(POISON, client) for client in byzantine])
+    x, y = torch.cat([own.x for own in false]), torch.cat([own.y for own in false])
+    redrawn = x.ne(torch.cat([own.x for own in held])).reshape(len(x), -1).any(1)
+    changed = redrawn | y.ne(torch.cat([own.y for own in held]))
+    order = np.argsort(places)
+    order = order[changed.cpu().numpy()[order]]
+    if not len(order):
+        return Shards(data, divided)
+    at = torch.from_numpy(order).to(y.device)
+    return Shards(data, divided, Forged(places[order], y[at], x[at] if redrawn.any() else None))
+
+
+def success(
+    attacker: Attack | None, model: FlatModel, data: Dataset
+) -> Callable[[Tensor], float] | None:
+    """Parameters (d,) -> success rate of the backdoor on the test set; ``None`` if it is none."""
+    if not isinstance(attacker, Backdoor):
+        return None
+    lures = attacker.lures(Records(data.x_test, data.y_test, data.classes))
+    wanted = torch.full((len(lures),), attacker.wanted, device=lures.device)
+    loss = LOSSES[data.task]
+
+    def measure(theta: Tensor) -> float:
+        return evaluate(model, theta, lures, wanted, loss, normalise=data.normalise).accuracy
+
+    return measure
 
 
 def rule(config: Config) -> Rule:

@@ -42,6 +42,7 @@ SCHEMA = pa.schema(
         ("round", pa.int64()),
         ("accuracy", pa.float64()),
         ("loss", pa.float64()),
+        ("attack_success_rate", pa.float64()),
         ("epsilon", pa.float64()),
         ("clipped_fraction", pa.float64()),
         ("unusable", pa.float64()),
@@ -84,6 +85,8 @@ class Summary:
     rounds: int
     test_accuracy: float | None
     test_loss: float | None
+    attack_success_rate: float | None
+    backdoor_half_life: int | None
     epsilon: float | None
     delta: float | None
     privacy_unit: str | None

@@ -160,6 +160,7 @@ def rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("rounds", f"{summary['rounds']:,}"),
         ("test accuracy", percent(summary["test_accuracy"])),
         ("test loss", number(summary["test_loss"])),
+        *_backdoor(summary),
         ("privacy", privacy_line(summary)),
         ("up per client and round", size(summary["uplink_bits_per_client_round"])),
         ("down per client and round", size(summary["downlink_bits_per_client_round"])),
@@ -167,6 +168,13 @@ def rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("peak memory", size(summary["peak_memory_bytes"], per=1)),
         ("seed", str(summary["seed"])),
     ]
+
+
+def _backdoor(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Its success, and how long it lived; nothing for a run without a backdoor."""
+    success, life = summary.get("attack_success_rate"), summary.get("backdoor_half_life")
+    told = [] if success is None else [("attack success rate", percent(success))]
+    return told if life is None else [*told, ("backdoor half-life", f"{life} rounds")]
 
 
 def percent(value: float | None) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 from fedsieve.experiments.build import Built
 from fedsieve.experiments.config import CUSTOM
 from fedsieve.experiments.run_directory import PHASES, Summary
+from fedsieve.poisoning import half_life
 
 
 def summarise(built: Built, metrics: pa.Table, seconds: float) -> Summary:
@@ -42,6 +43,8 @@ def summarise(built: Built, metrics: pa.Table, seconds: float) -> Summary:
         rounds=metrics.num_rows,
         test_accuracy=_last(metrics, "accuracy"),
         test_loss=_last(metrics, "loss"),
+        attack_success_rate=_last(metrics, "attack_success_rate"),
+        backdoor_half_life=_half_life(metrics, config.attack.stop),
         epsilon=None if spent is None else spent.epsilon,
         delta=None if spent is None else spent.delta,
         privacy_unit=None if spent is None else spent.unit,
@@ -101,6 +104,14 @@ def _column(metrics: pa.Table, name: str) -> Sequence[float]:
 def _last(metrics: pa.Table, name: str) -> float | None:
     values = _column(metrics, name)
     return values[-1] if values else None
+
+
+def _half_life(metrics: pa.Table, stop: int | None) -> int | None:
+    if stop is None:
+        return None
+    rounds, rates = (metrics.column(name).to_pylist() for name in ("round", "attack_success_rate"))
+    seen = [(t, rate) for t, rate in zip(rounds, rates, strict=True) if rate is not None]
+    return half_life([t for t, _ in seen], [rate for _, rate in seen], stop)
 
 
 def _plain(name: str) -> str:

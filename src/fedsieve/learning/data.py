@@ -121,19 +121,47 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Forged:
+    """Training records that malicious clients have replaced.
+
+    Args:
+        places: Their positions in the training set, int64 (P,), ascending, P >= 1.
+        y: The labels (P,) that take the place of the true ones.
+        x: The records (P, ...), as stored, that do; ``None`` where only labels are false.
+    """
+
+    places: np.ndarray
+    y: Tensor
+    x: Tensor | None = None
+
+    def put(self, records: np.ndarray, x: Tensor, y: Tensor) -> None:
+        """Replace those of the records x and labels y, at these positions, that are forged."""
+        found = np.searchsorted(self.places, records).clip(max=len(self.places) - 1)
+        hit = self.places[found] == records
+        here, there = (torch.from_numpy(i).to(y.device) for i in (hit.nonzero()[0], found[hit]))
+        y[here] = self.y[there]
+        if self.x is not None:
+            x[here] = self.x[there]
+
+
+@dataclass(frozen=True)
 class Shards:
     """A data set divided among clients.
 
     Args:
         dataset: The records.
         parts: Per client the sorted positions of its training records, int64 arrays, disjoint.
-        labels: Labels (N,) as the clients have them, where a poisoned client's differ from
-            ``dataset.y``; ``None`` keeps the true ones.
+        forged: What malicious clients train on instead of some of theirs; ``None``: nothing.
     """
 
     dataset: Dataset
     parts: tuple[np.ndarray, ...]
-    labels: Tensor | None = None
+    forged: Forged | None = None
+
+    @property
+    def honest(self) -> Shards:
+        """The same division of the true records."""
+        return self if self.forged is None else Shards(self.dataset, self.parts)
 
     @property
     def n(self) -> int:
@@ -147,6 +175,7 @@ class Shards:
     def gather(self, records: np.ndarray, counts: tuple[int, ...]) -> Batch:
         """The records at these positions of the training set, normalised, as one batch."""
         index = torch.from_numpy(records).to(self.dataset.x.device)
-        labels = self.dataset.y if self.labels is None else self.labels
-        x = self.dataset.normalise(self.dataset.x.index_select(0, index))
-        return Batch(x, labels.index_select(0, index), counts, records)
+        x, y = self.dataset.x.index_select(0, index), self.dataset.y.index_select(0, index)
+        if self.forged is not None:
+            self.forged.put(records, x, y)
+        return Batch(self.dataset.normalise(x), y, counts, records)

@@ -1,14 +1,15 @@
 """What an attack on training is: a pure function of what its clients know.
 
-A *data attack* changes the labels that malicious clients train on; they then follow the protocol. A
-*message attack* replaces their rows of the stack, at the place where real messages would be.
+A *record attack* replaces records that malicious clients train on, a *data attack* only their
+labels; the clients then follow the protocol. A *message attack* replaces their rows of the stack,
+at the place where real messages would be. A backdoor may be both, see `backdoor`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from enum import Flag, auto
 from functools import cached_property
 from typing import ClassVar
@@ -44,6 +45,8 @@ class Scene:
         weigh: For a rule that sees inner products only: maps the Gram of a stack, (h + f, h + f)
             float64, to the clients' weights. A line search then costs the same whatever k is.
         refusals: Exceptions by which ``aggregate`` says that it refuses a stack.
+        last: How the last aggregate moved the public model, (k,), known up to a factor; ``None``
+            before the first, or if the attack does not ask for it.
 
     Raises:
         ValueError: ``honest`` or ``own`` has another shape, or ``f`` is negative.
@@ -56,6 +59,7 @@ class Scene:
     own: Tensor | None = None
     weigh: Weigh | None = None
     refusals: tuple[type[Exception], ...] = ()
+    last: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.honest.ndim != 2 or len(self.honest) == 0:
@@ -93,8 +97,46 @@ class Attack(ABC):
         """What it must know; a configuration that denies this refuses the attack."""
 
 
-class DataAttack(Attack):
+@dataclass(frozen=True, eq=False)
+class Records:
+    """What one client holds.
+
+    Attributes:
+        x: Records as stored, (N, ...): uint8 images, float32 features or int64 tokens.
+        y: Labels (N,).
+        classes: Number of classes; 0 for a regression.
+    """
+
+    x: Tensor
+    y: Tensor
+    classes: int
+
+
+class RecordAttack(Attack):
+    """Malicious clients train on false records."""
+
+    @abstractmethod
+    def poison(self, held: Sequence[Records], rngs: Sequence[np.random.Generator]) -> list[Records]:
+        """What the malicious clients train on.
+
+        Args:
+            held: What each of them holds; never modified. They may put it together.
+            rngs: The randomness of each.
+
+        Returns:
+            For each as many records as it holds, in the same places.
+        """
+
+
+class DataAttack(RecordAttack):
     """Malicious clients train on false labels and are honest otherwise."""
+
+    def poison(self, held: Sequence[Records], rngs: Sequence[np.random.Generator]) -> list[Records]:
+        """Their records under false labels."""
+        return [
+            replace(own, y=self.poison_labels(own.y, own.classes, rng))
+            for own, rng in zip(held, rngs, strict=True)
+        ]
 
     @abstractmethod
     def poison_labels(self, labels: Tensor, classes: int, rng: np.random.Generator) -> Tensor:
@@ -110,11 +152,13 @@ class DataAttack(Attack):
 class MessageAttack(Attack):
     """Malicious clients send crafted messages.
 
-    ``uses_own`` says whether the attack starts from what its clients would honestly send; only then
-    does a simulation compute that.
+    ``uses_own`` says whether the attack starts from what its clients would send if they followed
+    the protocol, ``uses_last`` whether it looks at the last aggregate; only then does a simulation
+    provide that.
     """
 
     uses_own: ClassVar[bool] = False
+    uses_last: ClassVar[bool] = False
 
     @abstractmethod
     def craft(self, scene: Scene) -> Tensor:

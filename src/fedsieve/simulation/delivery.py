@@ -34,10 +34,11 @@ class Delivered:
     bits: int
 
 
-def computes(job: Job, client: int) -> bool:
+def computes(job: Job, round_: int, client: int) -> bool:
     """Whether the client follows the protocol, on poisoned data or not, before it may cheat."""
-    attack = job.attack
-    return client not in job.byzantine or not isinstance(attack, MessageAttack) or attack.uses_own
+    if client not in job.byzantine or not _forges(job, round_):
+        return True
+    return isinstance(job.attack, MessageAttack) and job.attack.uses_own
 
 
 def deliver(
@@ -47,6 +48,7 @@ def deliver(
     computing: tuple[int, ...],
     present: tuple[int, ...],
     clock: Clock,
+    last: Tensor | None = None,
 ) -> Delivered:
     """Send the cohort's messages over the wire; malicious clients put theirs beside them.
 
@@ -57,8 +59,9 @@ def deliver(
         computing: Who computed it.
         present: Everybody who sends something this round, sorted.
         clock: Books the phases "codec" and "attack".
+        last: How the last aggregate moved the model, (k,), where the attack looks at it.
     """
-    forgers = tuple(c for c in present if c in set(job.byzantine)) if _forges(job) else ()
+    forgers = tuple(c for c in present if c in set(job.byzantine)) if _forges(job, round_) else ()
     cheats = set(forgers)
     followers = tuple(c for c in computing if c not in cheats)
     rows = [i for i, c in enumerate(computing) if c not in cheats]
@@ -69,7 +72,7 @@ def deliver(
     if not forgers or not len(honest):
         return Delivered(honest, followers, bits)
     with clock("attack"):
-        crafted = _craft(job, round_, honest, own, followers, forgers)
+        crafted = _craft(job, round_, honest, own, followers, forgers, last)
     with clock("codec"):
         forged, more = _over_the_wire(job, round_, crafted, forgers)
     senders = followers + forgers
@@ -78,8 +81,8 @@ def deliver(
     return Delivered(stack, tuple(sorted(senders)), bits + more)
 
 
-def _forges(job: Job) -> bool:
-    return isinstance(job.attack, MessageAttack)
+def _forges(job: Job, round_: int) -> bool:
+    return isinstance(job.attack, MessageAttack) and job.attacked(round_)
 
 
 def _over_the_wire(
@@ -105,6 +108,7 @@ def _craft(
     own: Tensor,
     followers: tuple[int, ...],
     forgers: tuple[int, ...],
+    last: Tensor | None,
 ) -> Tensor:
     """The rows that the malicious clients send, knowing the honest ones and the exchange.
 
@@ -139,6 +143,7 @@ def _craft(
                 own=mine if len(own) else None,
                 weigh=weigh,
                 refusals=(TooManyFaultyClients,),
+                last=last,
             )
         )
         for half, mine in zip(

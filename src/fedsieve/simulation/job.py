@@ -38,6 +38,9 @@ class Job:
         steps: Local steps of a client per round.
         byzantine: Ids of the malicious clients.
         attack: What they do; ``None``: they behave.
+        attack_start: First round of the attack; the malicious clients behave until then.
+        attack_stop: Round before which it ends; ``None``: it does not.
+        attack_success: Measures on the test set, in [0, 1], what a backdoor has achieved.
         ledger: Where every noisy release is charged; ``None`` without privacy.
         client_weights: Public weights of the clients (n,) in the rule; ``None``: all equal.
         evaluate_every: Rounds between two evaluations; the last round is always evaluated.
@@ -59,6 +62,9 @@ class Job:
     steps: int = 1
     byzantine: tuple[int, ...] = ()
     attack: Attack | None = None
+    attack_start: int = 0
+    attack_stop: int | None = None
+    attack_success: Callable[[Tensor], float] | None = None
     ledger: Ledger | None = None
     client_weights: Tensor | None = None
     evaluate_every: int = 1
@@ -69,6 +75,11 @@ class Job:
     def device(self) -> torch.device:
         """The device that computes."""
         return self.theta.device
+
+    def attacked(self, round_: int) -> bool:
+        """Whether the malicious clients attack in this round."""
+        stopped = self.attack_stop is not None and round_ >= self.attack_stop
+        return self.attack is not None and round_ >= self.attack_start and not stopped
 
     def weights_of(self, senders: Sequence[int]) -> Tensor | None:
         """Public weights of these clients in the rule."""

@@ -9,6 +9,7 @@ a simulation restored from a checkpoint goes on as if it had never stopped.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from fedsieve.aggregation import Aggregation, GramRule, TooManyFaultyClients
 from fedsieve.algorithms.form import Broadcast, Cohort, Sent
+from fedsieve.poisoning import MessageAttack
 from fedsieve.privacy import Guarantee
 from fedsieve.simulation.checkpoint import Checkpoint
 from fedsieve.simulation.clock import Clock
@@ -45,6 +47,7 @@ class Simulation:
         self.round = 0
         self.shared, self.memory = job.algorithm.start(job.theta)
         self.guarantee: Guarantee | None = None  # as of the last evaluation
+        self._moved: Tensor | None = None  # by the last aggregate, (d,), where the attack asks
         self._executor: Executor | None = None
         self._threads = torch.get_num_threads()
 
@@ -82,10 +85,17 @@ class Simulation:
             sent = self._compute(broadcast, computing)
         row.update(sent.info)
         clock.move("client", "sample", row.pop("seconds_sample", 0.0))
-        delivered = deliver(job, self.round, sent.messages, computing.ids, attendance.ids, clock)
+        last = None if self._moved is None else broadcast.subspace.project(self._moved)
+        delivered = deliver(
+            job, self.round, sent.messages, computing.ids, attendance.ids, clock, last
+        )
         row["bits_up"] = delivered.bits
+        watched = isinstance(job.attack, MessageAttack) and job.attack.uses_last
+        before = self._public().clone() if watched else None
         with clock("server"):
             row.update(self._exchange(broadcast, delivered, clock))
+        if before is not None and not row["skipped"]:
+            self._moved = self._public() - before
         evaluates = self._evaluates()
         self.round += 1
         if evaluates:
@@ -97,9 +107,11 @@ class Simulation:
         return row
 
     def measured(self, *, rounded: bool = False) -> Row:
-        """Accuracy, loss and epsilon as they are now; rounded, an upper bound of epsilon."""
-        accuracy, loss = self._quality()
+        """Quality, success of a backdoor, and epsilon now; rounded, an upper bound of epsilon."""
+        accuracy, loss = self._over_models(self.job.evaluate)
         row: Row = {"accuracy": accuracy, "loss": loss}
+        if (success := self.job.attack_success) is not None:
+            (row["attack_success_rate"],) = self._over_models(lambda theta: (success(theta),))
         if self.job.ledger is not None:
             self.guarantee = self.job.ledger.guarantee(rounded=rounded)
             row["epsilon"] = self.guarantee.epsilon
@@ -109,6 +121,7 @@ class Simulation:
         """The state between two rounds, as views: save it before the next step."""
         tensors = {f"shared.{k}": v for k, v in self.shared.items()}
         tensors |= {f"memory.{k}": v for k, v in self.memory.items()}
+        tensors |= {} if self._moved is None else {"moved": self._moved}
         ledger = self.job.ledger
         streams = self.job.streams
         facts = {
@@ -128,6 +141,8 @@ class Simulation:
         for prefix, state in (("shared.", self.shared), ("memory.", self.memory)):
             for name in list(state):
                 state[name] = checkpoint.tensors[prefix + name].to(self.job.device, copy=True)
+        if "moved" in checkpoint.tensors:
+            self._moved = checkpoint.tensors["moved"].to(self.job.device, copy=True)
 
     def _evaluates(self) -> bool:
         """Whether this round ends with an evaluation."""
@@ -140,10 +155,11 @@ class Simulation:
         kept = [
             (client, steps)
             for client, steps in zip(attendance.ids, attendance.steps, strict=True)
-            if computes(job, client)
+            if computes(job, self.round, client)
         ]
         ids = tuple(client for client, _ in kept)
-        return Cohort(ids, ids, job.shards, job.streams, tuple(steps for _, steps in kept))
+        shards = job.shards if job.attacked(self.round) else job.shards.honest
+        return Cohort(ids, ids, shards, job.streams, tuple(steps for _, steps in kept))
 
     def _charge(self, cohort: Cohort) -> None:
         job = self.job
@@ -193,14 +209,18 @@ class Simulation:
             return row | {"skipped": True}
         return row | recorder.row
 
-    def _quality(self) -> tuple[float, float]:
+    def _public(self) -> Tensor:
+        """The parameters (d,) that everybody sees move: the mean of the nodes' without a server."""
+        return self.theta if self.theta.ndim == 1 else self.theta.mean(dim=0)
+
+    def _over_models(self, measure: Callable[[Tensor], tuple[float, ...]]) -> tuple[float, ...]:
+        """Figures of the model, averaged over the honest clients where each has its own."""
         theta = self.theta
         if theta.ndim == 1:
-            return self.job.evaluate(theta)
+            return measure(theta)
         honest = [i for i in range(len(theta)) if i not in self.job.byzantine]
-        measured = [self.job.evaluate(theta[i]) for i in honest]
-        accuracies, losses = zip(*measured, strict=True)
-        return sum(accuracies) / len(honest), sum(losses) / len(honest)
+        measured = [measure(theta[i]) for i in honest]
+        return tuple(sum(figures) / len(honest) for figures in zip(*measured, strict=True))
 
 
 class _Recorder:

@@ -70,6 +70,7 @@ class _Task:
     numbers: int
     subspace: Subspace | None
     previous: Subspace | None
+    forged: bool
     positions: range
 
 
@@ -106,9 +107,8 @@ class Workers:
         context = mp.get_context("spawn")
         if getattr(mp.current_process(), "_inheriting", False):
             raise WorkerError(GUARD)  # this is a worker that is just importing the user's script
-        labels = shards.dataset.y if shards.labels is None else shards.labels
         messages = torch.zeros(cohort, algorithm.width)
-        held = {"x": shards.dataset.x, "y": labels}
+        held = {"x": shards.dataset.x, "y": shards.dataset.y}
         _refuse_excess([*held.values(), *memory.values(), *broadcast.tensors.values(), messages])
         records = {name: _shared(tensor, in_place) for name, tensor in held.items()}
         for tensor in memory.values():
@@ -178,6 +178,7 @@ class Workers:
             broadcast.numbers,
             None if known else broadcast.subspace,
             broadcast.previous,
+            cohort.shards.forged is not None,
             range(clients),
         )
         return [replace(whole, positions=range(w, clients, workers)) for w in range(workers)]
@@ -294,10 +295,10 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _without_records(shards: Shards) -> Shards:
-    """The shards with a single record, for the way to a worker, which never tests."""
+    """The shards with a single true record, for the way to a worker, which never tests."""
     data = shards.dataset
     one = {name: getattr(data, name)[:1].clone() for name in ("x", "y", "x_test", "y_test")}
-    return Shards(replace(data, owners=None, **one), shards.parts)
+    return replace(shards, dataset=replace(data, owners=None, **one))
 
 
 def _work(pipe: Any, setting: _Setting) -> None:
@@ -314,7 +315,8 @@ def _work(pipe: Any, setting: _Setting) -> None:
             broadcast = Broadcast(
                 task.round, setting.broadcast, subspace, task.previous, task.numbers
             )
-            cohort = Cohort(task.ids, task.rows, shards, streams, task.steps)
+            held = shards if task.forged else shards.honest
+            cohort = Cohort(task.ids, task.rows, held, streams, task.steps)
             try:
                 pipe.send(_compute(algorithm, broadcast, cohort, setting, task.positions))
             except Exception:  # noqa: BLE001 - whatever a user's model raises is reported whole
