@@ -22,8 +22,10 @@ from torch import Tensor
 
 from fedsieve.aggregation._door import ClientWeights, FloatArray, Rows, normalised
 from fedsieve.aggregation.facts import Facts
-from fedsieve.aggregation.rule import Rule
+from fedsieve.aggregation.rule import Rule, largest_share
 
+LARGEST_WEIGHT = 1e30  # beyond, as tiny messages may get that are brought to a length, use float64
+NEAR_TIE = 1e-12  # relative difference below which two distances are equal
 BLOCK = 1 << 18  # entries upcast to float64 at a time: 2 MiB, inside the second-level cache
 
 
@@ -93,6 +95,8 @@ def squared_distances_to(G: FloatArray, w: FloatArray) -> FloatArray:
 
 def weighted_sum(w: FloatArray, rows: Tensor) -> Tensor:
     """``w^T X`` in the rows' dtype and on their device."""
+    if np.abs(w).max(initial=0) > LARGEST_WEIGHT:
+        return (torch.from_numpy(w).to(rows.device) @ rows.double()).to(rows.dtype)
     return torch.from_numpy(w).to(rows) @ rows
 
 
@@ -184,3 +188,21 @@ class PointRule(Rule):
 def origin(rows: Rows) -> Tensor:
     """The point 0, (1, k)."""
     return rows.data.new_zeros(1, rows.data.shape[1])
+
+
+def nearest_mean(seen: Products, f: int) -> FloatArray:
+    """Weights (m,) of the mean of the n - f messages nearest to the only further point.
+
+    With shares, the farthest messages lose the most weight that f clients can hold. Messages that
+    are equally far, as clipped ones are from the origin, share what is kept of them.
+    """
+    m, f = seen.m, f - seen.removed
+    distances = squared_distances(seen.G)[m, :m]
+    order = np.argsort(distances, kind="stable")
+    p = np.full(m, 1 / m) if seen.share is None else seen.share
+    taken = first_mass(order, p, 1 - largest_share(seen.share, m, f))
+    ordered = distances[order]
+    rank = np.empty(m, dtype=np.intp)
+    rank[order] = np.cumsum(np.diff(ordered, prepend=ordered[0]) > NEAR_TIE * ordered)
+    part = np.bincount(rank, taken) / np.maximum(np.bincount(rank, p), np.finfo(float).tiny)
+    return np.asarray(p * part[rank] / taken.sum())

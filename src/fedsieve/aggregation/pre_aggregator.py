@@ -37,7 +37,7 @@ class PreAggregator(ABC):
     assumes the f of its rule.
     """
 
-    reads: Reads = Reads.DISTANCES
+    reads: ClassVar[Reads] = Reads.DISTANCES
     lacks: ClassVar[Facts] = Facts.NONE
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
@@ -190,7 +190,8 @@ R = TypeVar("R")
 def of_round(part: R, seed: int, previous: Tensor | None) -> R:
     """The part with a round's ``seed`` and previous centre ``v0``, where it has such fields."""
     offered: dict[str, Any] = {"seed": seed, "v0": previous}
-    taken = {field.name for field in fields(part) if field.init} & offered.keys()  # type: ignore[arg-type]
+    named = fields(part) if is_dataclass(part) else ()
+    taken = {field.name for field in named if field.init} & offered.keys()
     taken -= {"v0"} if previous is None else set()
     changed: R = replace(part, **{name: offered[name] for name in taken}) if taken else part  # type: ignore[type-var]
     return changed
