@@ -27,6 +27,7 @@ from fedsieve.aggregation.rule import largest_share, minority
 from fedsieve.registry import register
 
 TOLERANCE = 1e-9  # of the median distance; a shorter step is the last one
+NEAR_TIE = 1e-9  # of the pull: that much more may be rounding
 STEPS = 1000  # at most; some 30 are usual
 
 
@@ -96,7 +97,7 @@ def _departure(G: FloatArray, alpha: FloatArray, d: FloatArray, j: int) -> Float
         return there
     T = beta / total
     pull = total * np.sqrt(squared_distances_to(G, T)[j])
-    return there if pull <= own else (1 - own / pull) * T + own / pull * there
+    return there if pull <= own * (1 + NEAR_TIE) else (1 - own / pull) * T + own / pull * there
 
 
 def _steps(

@@ -172,6 +172,11 @@ class Mixed(Rule):
         """What both have."""
         return self.pre.facts & self.rule.facts
 
+    @property
+    def remembers(self) -> bool:
+        """Whether the rule does."""
+        return self.rule.remembers
+
     def for_round(self, seed: int, previous: Tensor | None = None) -> Self:
         """Both with the round's draws and memory."""
         pre, rule = self.pre.for_round(seed), self.rule.for_round(seed, previous)

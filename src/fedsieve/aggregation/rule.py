@@ -61,6 +61,11 @@ class Rule(ABC):
         """What holds for this rule whatever the messages are."""
         return ~self.lacks
 
+    @property
+    def remembers(self) -> bool:
+        """Whether it starts from the previous aggregate, if it is given that."""
+        return any(field.name == "v0" for field in fields(self))
+
     def for_round(self, seed: int, previous: Tensor | None = None) -> Self:
         """This rule with the public draws and the memory of one round, where it uses such.
 
