@@ -7,7 +7,7 @@ It is removed before any arithmetic, since 0 * inf would spoil even a weight of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -44,6 +44,12 @@ class Rows:
     share: FloatArray | None
     reference: int
     scale: float
+
+    def mixed(self, data: Tensor, share: FloatArray | None) -> Rows:
+        """Rows that were made of these, on the same scale."""
+        norms = torch.linalg.vector_norm(data if self.scale == 1 else data / self.scale, dim=1)
+        order = np.argsort(norms.cpu().numpy(), kind="stable")
+        return replace(self, data=data, share=share, reference=int(order[(len(order) - 1) // 2]))
 
 
 def check_stack(stack: Tensor) -> None:

@@ -2,6 +2,11 @@
 
 With rows x_i and any reference a, the Gram G_ij = <x_i - a, x_j - a> holds all distances, and the
 aggregate is ``w^T X`` with weights w = weights(G) that sum to 1, whatever k is.
+
+A rule that refers to a point besides the messages (the origin, a centre, a trusted gradient) gets
+it as a further row A of the Gram *before* centring. Clipping x_i to a norm, for instance, is
+``s x_i + (1 - s) 0`` with the origin as a further row: weights sum to 1 again, and the aggregate is
+``w^T [X; A]``.
 """
 
 from __future__ import annotations
@@ -16,23 +21,55 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedsieve.aggregation._door import ClientWeights, FloatArray, Rows, normalised
-from fedsieve.aggregation.rule import Rule
+from fedsieve.aggregation.facts import Facts
+from fedsieve.aggregation.rule import Rule, largest_share
 
+LARGEST_WEIGHT = 1e30  # beyond, as tiny messages may get that are brought to a length, use float64
+NEAR_TIE = 1e-12  # relative difference below which two distances are equal
 BLOCK = 1 << 18  # entries upcast to float64 at a time: 2 MiB, inside the second-level cache
 
 
-def gram(rows: Rows) -> FloatArray:
-    """Gram of the rows centred by the one of median norm and divided by the scale, float64.
+@dataclass(frozen=True, eq=False)
+class Products:
+    """Inner products of the usable messages and of further points.
+
+    Attributes:
+        G: Inner products (m + a, m + a), centred by any common vector: m messages, then a points.
+        points: The number a of further points.
+        removed: How many unusable messages, all of them Byzantine, there were besides.
+        share: The clients' shares, (m,) summing to 1; ``None`` if all count the same.
+        scale: What every length was divided by.
+    """
+
+    G: FloatArray
+    points: int = 0
+    removed: int = 0
+    share: FloatArray | None = None
+    scale: float = 1.0
+
+    @property
+    def m(self) -> int:
+        """Number of messages."""
+        return len(self.G) - self.points
+
+
+def gram(rows: Rows, points: Tensor | None = None) -> FloatArray:
+    """Gram of rows, then points, centred by the row of median norm, over scale^2, float64.
 
     The row of median norm is no longer than some honest row and no shorter than another, so no
     Byzantine row can spend the digits that the honest distances need, as it could in the mean.
     """
     X = rows.data
-    n, k = X.shape
+    m, k = X.shape
+    n = m if points is None else m + len(points)
     width = max(BLOCK // n, 1)
     G = np.zeros((n, n))
     for start in range(0, k, width):
-        block = X[:, start : start + width].to(torch.float64, copy=True)
+        columns = slice(start, start + width)
+        if points is None:
+            block = X[:, columns].to(torch.float64, copy=True)
+        else:
+            block = torch.cat([X[:, columns].double(), points[:, columns].double()])
         block -= block[rows.reference].clone()
         if rows.scale != 1:
             block /= rows.scale
@@ -50,14 +87,43 @@ def squared_distances(G: FloatArray) -> FloatArray:
     return D
 
 
+def squared_distances_to(G: FloatArray, w: FloatArray) -> FloatArray:
+    """Squared distance of every row to the weighted mean ``w^T X``, sum w = 1: (n,), never < 0."""
+    Gw = G @ w
+    return np.asarray(np.maximum(w @ Gw - 2 * Gw + np.diagonal(G), 0))
+
+
 def weighted_sum(w: FloatArray, rows: Tensor) -> Tensor:
     """``w^T X`` in the rows' dtype and on their device."""
+    if np.abs(w).max(initial=0) > LARGEST_WEIGHT:
+        return (torch.from_numpy(w).to(rows.device) @ rows.double()).to(rows.dtype)
     return torch.from_numpy(w).to(rows) @ rows
+
+
+def first_mass(order: NDArray[np.intp], mass: FloatArray, amount: float) -> FloatArray:
+    """How much of each one's mass is taken until, in this order, the amount is reached.
+
+    Args:
+        order: Who comes first, (..., n).
+        mass: Everybody's mass, (n,) or (..., n), >= 0.
+        amount: What to take in all; the last one taken is taken in part.
+
+    Returns:
+        (..., n), not ordered.
+    """
+    ordered = np.take_along_axis(np.broadcast_to(mass, order.shape), order, axis=-1)
+    reached = np.minimum(np.cumsum(ordered, axis=-1), amount)
+    taken = np.zeros(order.shape)
+    np.put_along_axis(taken, order, np.diff(reached, axis=-1, prepend=0.0), axis=-1)
+    return taken
 
 
 @dataclass(frozen=True)
 class GramRule(Rule):
-    """A rule whose aggregate is ``w^T X`` with weights that depend on the Gram only."""
+    """A rule whose aggregate is ``w^T X`` with weights that depend on the messages' Gram only.
+
+    The Gram may be centred by any common vector, so such a rule moves with the messages.
+    """
 
     reads_gram: ClassVar[bool] = True
 
@@ -81,6 +147,7 @@ class GramRule(Rule):
         if n == 0 or G.shape != (n, n) or not np.isfinite(G).all():
             raise ValueError(f"gram of shape {G.shape} must be a finite, non-empty (n, n) matrix")
         self.check(n)
+        self._check_weights(client_weights)
         share = None if client_weights is None else normalised(client_weights, n)
         return torch.from_numpy(self._solve(G.astype(np.float64), 0, share))
 
@@ -93,3 +160,49 @@ class GramRule(Rule):
         G = gram(rows) if self.reads_gram else np.zeros((m, m))
         w = self._solve(G, rows.removed, rows.share)
         return weighted_sum(w, rows.data), w
+
+
+@dataclass(frozen=True)
+class PointRule(Rule):
+    """A rule whose aggregate is ``w^T [X; A]``, with weights that depend on the Gram of both.
+
+    It refers to points A besides the messages, so it does not move with the messages alone.
+    """
+
+    lacks: ClassVar[Facts] = Facts.TRANSLATES
+
+    @abstractmethod
+    def _points(self, rows: Rows) -> Tensor:
+        """The points A, (a, k), of the rows' dtype and on their device."""
+
+    @abstractmethod
+    def _place(self, seen: Products) -> FloatArray:
+        """Weights of the messages and of the points, (m + a,), summing to 1."""
+
+    def _combine(self, rows: Rows, *, explain: bool) -> tuple[Tensor, FloatArray | None]:  # noqa: ARG002
+        A, m = self._points(rows), len(rows.data)
+        w = self._place(Products(gram(rows, A), len(A), rows.removed, rows.share, rows.scale))
+        return weighted_sum(w[:m], rows.data) + weighted_sum(w[m:], A), w[:m]
+
+
+def origin(rows: Rows) -> Tensor:
+    """The point 0, (1, k)."""
+    return rows.data.new_zeros(1, rows.data.shape[1])
+
+
+def nearest_mean(seen: Products, f: int) -> FloatArray:
+    """Weights (m,) of the mean of the n - f messages nearest to the only further point.
+
+    With shares, the farthest messages lose the most weight that f clients can hold. Messages that
+    are equally far, as clipped ones are from the origin, share what is kept of them.
+    """
+    m, f = seen.m, f - seen.removed
+    distances = squared_distances(seen.G)[m, :m]
+    order = np.argsort(distances, kind="stable")
+    p = np.full(m, 1 / m) if seen.share is None else seen.share
+    taken = first_mass(order, p, 1 - largest_share(seen.share, m, f))
+    ordered = distances[order]
+    rank = np.empty(m, dtype=np.intp)
+    rank[order] = np.cumsum(np.diff(ordered, prepend=ordered[0]) > NEAR_TIE * ordered)
+    part = np.bincount(rank, taken) / np.maximum(np.bincount(rank, p), np.finfo(float).tiny)
+    return np.asarray(p * part[rank] / taken.sum())

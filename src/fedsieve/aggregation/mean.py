@@ -12,6 +12,7 @@ import numpy as np
 
 from fedsieve.aggregation._door import FloatArray
 from fedsieve.aggregation._gram import GramRule
+from fedsieve.aggregation.facts import Facts
 from fedsieve.registry import register
 
 
@@ -32,6 +33,7 @@ class Mean(GramRule):
 
     f: int = 0
     reads_gram: ClassVar[bool] = False
+    lacks: ClassVar[Facts] = Facts.ROBUST
 
     def breakdown(self, n: int) -> int:
         """All rows but one may be missing."""

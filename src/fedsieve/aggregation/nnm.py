@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedsieve.aggregation._door import FloatArray
-from fedsieve.aggregation._gram import squared_distances
+from fedsieve.aggregation._gram import Products, squared_distances
 from fedsieve.aggregation.pre_aggregator import PreAggregator
 from fedsieve.aggregation.rule import check_breakdown, check_f, minority
 from fedsieve.registry import register
@@ -58,13 +58,16 @@ class NNM(PreAggregator):
         self.check(n)
         return 8 * self.f / (n - self.f) * (kappa + 1)
 
-    def mixing(self, G: FloatArray, removed: int = 0) -> FloatArray:
-        """M_ij = 1/(n-f) for the n - f nearest messages j of message i, else 0."""
-        m = len(G)
-        self.check(m + removed)
-        D = squared_distances(G)
+    def mixing(self, seen: Products) -> tuple[FloatArray, FloatArray | None]:
+        """M_ij = 1/(n-f) for the n - f nearest messages j of message i, else 0.
+
+        Row i of the mixed stack has the share of client i.
+        """
+        m = seen.m
+        self.check(m + seen.removed)
+        D = squared_distances(seen.G[:m, :m])
         np.fill_diagonal(D, -1)  # itself first, even among equal messages
-        neighbours = np.argsort(D, axis=1, kind="stable")[:, : m - max(self.f - removed, 0)]
+        neighbours = np.argsort(D, axis=1, kind="stable")[:, : m - max(self.f - seen.removed, 0)]
         M = np.zeros((m, m))
         np.put_along_axis(M, neighbours, 1 / neighbours.shape[1], axis=1)
-        return M
+        return M, seen.share

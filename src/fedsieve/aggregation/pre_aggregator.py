@@ -1,30 +1,49 @@
 """Pre-aggregators: public recipes that mix the messages before a rule sees them.
 
-A pre-aggregator replaces the stack X by Y = M X, with M read off the Gram G. A Gram rule then works
-on M G M^T, and its weights w on Y are the weights M^T w on X: nothing of size k is mixed. Chains
-multiply the M's.
+A pre-aggregator replaces the stack X by Y = M X, with M read off the Gram G. A rule of inner
+products then works on M G M^T, and its weights w on Y are the weights M^T w on X: nothing of size k
+is mixed. Chains multiply the M's. One that clips has the origin as a further row of the Gram.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import overload
+from enum import Flag, auto
+from typing import ClassVar, Self, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fedsieve.aggregation._door import FloatArray, Rows
-from fedsieve.aggregation._gram import GramRule, gram
-from fedsieve.aggregation.rule import Rule
+from fedsieve.aggregation._gram import GramRule, PointRule, Products, gram, origin
+from fedsieve.aggregation.facts import Facts
+from fedsieve.aggregation.rule import Rule, of_round
+
+
+class Reads(Flag):
+    """What a mixing is read off."""
+
+    NOTHING = 0
+    DISTANCES = auto()  # between messages
+    NORMS = auto()  # the origin is the first of the further points
 
 
 class PreAggregator(ABC):
     """A mixing of the stack; ``pre >> rule`` is a rule, ``pre >> pre`` a pre-aggregator.
 
-    A composition with a Gram rule is a Gram rule. It assumes the f of its rule, and gives row i of
-    the mixed stack the weight of client i.
+    A composition with a Gram rule is a Gram rule, unless the mixing refers to the origin. It
+    assumes the f of its rule.
     """
+
+    reads: ClassVar[Reads] = Reads.DISTANCES
+    lacks: ClassVar[Facts] = Facts.NONE
+
+    @property
+    def facts(self) -> Facts:
+        """What every rule behind it keeps, if it has it."""
+        return ~self.lacks
 
     @abstractmethod
     def breakdown(self, n: int) -> int:
@@ -42,29 +61,50 @@ class PreAggregator(ABC):
     def kappa(self, n: int, kappa: float) -> float | None:
         """Robustness coefficient of this followed by a rule of coefficient ``kappa``."""
 
+    def rows(self, n: int) -> int:
+        """How many rows it makes of n messages."""
+        return n
+
+    def for_round(self, seed: int) -> Self:
+        """This with the public draws of one round, where it draws."""
+        return of_round(self, seed, None)
+
     @abstractmethod
-    def mixing(self, G: FloatArray, removed: int = 0) -> FloatArray:
-        """The matrix M with rows that sum to 1.
+    def mixing(self, seen: Products) -> tuple[FloatArray, FloatArray | None]:
+        """M, with rows that sum to 1, and the shares of the rows of M X.
 
         Args:
-            G: Inner products of the usable messages, (m, m), centred by any common vector.
-            removed: How many unusable messages, all of them Byzantine, there were besides.
+            seen: Inner products of the m usable messages and further points.
+
+        Returns:
+            M, (rows, m) or, if further points take part, (rows, m + points).
         """
 
+    def apply(self, seen: Products) -> tuple[FloatArray, Products]:
+        """M on messages and points, which stay as they are, and what is seen afterwards."""
+        M, share = self.mixing(seen)
+        a = seen.points
+        whole = np.zeros((len(M) + a, seen.m + a))
+        whole[: len(M), : M.shape[1]] = M
+        whole[len(M) :, seen.m :] = np.eye(a)
+        return whole, replace(seen, G=whole @ seen.G @ whole.T, share=share)
+
     @overload
-    def __rshift__(self, then: GramRule) -> GramRule: ...
+    def __rshift__(self, then: GramRule) -> GramRule | MixedPointRule: ...
     @overload
     def __rshift__(self, then: Rule) -> Rule: ...
     @overload
     def __rshift__(self, then: PreAggregator) -> PreAggregator: ...
     def __rshift__(self, then: Rule | PreAggregator) -> Rule | PreAggregator:
         """This first, ``then`` on what it mixed."""
-        if isinstance(then, MixedRule | MixedGramRule):
+        if isinstance(then, Mixed):
             return Chain(self, then.pre) >> then.rule
         if isinstance(then, PreAggregator):
             return Chain(self, then)
-        if isinstance(then, GramRule):
+        if isinstance(then, GramRule) and Reads.NORMS not in self.reads:
             return MixedGramRule(then.f, self, then)
+        if isinstance(then, GramRule | PointRule):
+            return MixedPointRule(then.f, self, then)
         return MixedRule(then.f, self, then)
 
 
@@ -78,29 +118,48 @@ class Chain(PreAggregator):
     def __repr__(self) -> str:
         return f"{self.first!r} >> {self.second!r}"
 
+    @property
+    def reads(self) -> Reads:  # type: ignore[override]
+        """What either reads."""
+        return self.first.reads | self.second.reads
+
+    @property
+    def facts(self) -> Facts:
+        """What both keep."""
+        return self.first.facts & self.second.facts
+
     def breakdown(self, n: int) -> int:
         """What both allow."""
-        return min(self.first.breakdown(n), self.second.breakdown(n))
+        return min(self.first.breakdown(n), self.second.breakdown(self.first.rows(n)))
 
     def check(self, n: int) -> None:
         """Refuse what either refuses."""
         self.first.check(n)
-        self.second.check(n)
+        self.second.check(self.first.rows(n))
 
     def kappa(self, n: int, kappa: float) -> float | None:
         """The first one's coefficient for a rule that has the second one's."""
-        inner = self.second.kappa(n, kappa)
+        inner = self.second.kappa(self.first.rows(n), kappa)
         return None if inner is None else self.first.kappa(n, inner)
 
-    def mixing(self, G: FloatArray, removed: int = 0) -> FloatArray:
+    def rows(self, n: int) -> int:
+        """What the second makes of the first's."""
+        return self.second.rows(self.first.rows(n))
+
+    def for_round(self, seed: int) -> Self:
+        """Both with the round's draws."""
+        return replace(self, first=self.first.for_round(seed), second=self.second.for_round(seed))
+
+    def mixing(self, seen: Products) -> tuple[FloatArray, FloatArray | None]:
         """The product of both mixings."""
-        M = self.first.mixing(G, removed)
-        return self.second.mixing(M @ G @ M.T, removed) @ M
+        M, between = self.first.apply(seen)
+        N, after = self.second.apply(between)
+        return (N @ M)[: after.m], after.share
 
 
 @dataclass(frozen=True, repr=False)
-class MixedRule(Rule):
-    """A coordinatewise rule on mixed messages; made by ``pre >> rule``."""
+class Mixed(Rule):
+    """What compositions ``pre >> rule`` have in common."""
 
     pre: PreAggregator
     rule: Rule
@@ -108,41 +167,83 @@ class MixedRule(Rule):
     def __repr__(self) -> str:
         return f"{self.pre!r} >> {self.rule!r}"
 
+    @property
+    def facts(self) -> Facts:
+        """What both have."""
+        return self.pre.facts & self.rule.facts
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the rule does."""
+        return self.rule.remembers
+
+    def for_round(self, seed: int, previous: Tensor | None = None) -> Self:
+        """Both with the round's draws and memory."""
+        pre, rule = self.pre.for_round(seed), self.rule.for_round(seed, previous)
+        return replace(self, pre=pre, rule=rule)
+
     def breakdown(self, n: int) -> int:
         """What both allow."""
-        return min(self.pre.breakdown(n), self.rule.breakdown(n))
+        return min(self.pre.breakdown(n), self.rule.breakdown(self.pre.rows(n)))
+
+    def check(self, n: int) -> None:
+        """Refuse what either refuses."""
+        self.pre.check(n)
+        super().check(n)
 
     def kappa(self, n: int) -> float | None:
         """The pre-aggregator's coefficient for this rule."""
-        inner = self.rule.kappa(n)
+        inner = self.rule.kappa(self.pre.rows(n))
         return None if inner is None else self.pre.kappa(n, inner)
 
+
+@dataclass(frozen=True, repr=False)
+class MixedRule(Mixed):
+    """A rule that reads coordinates on mixed messages; made by ``pre >> rule``."""
+
     def _combine(self, rows: Rows, *, explain: bool) -> tuple[Tensor, FloatArray | None]:
-        M = self.pre.mixing(gram(rows), rows.removed)
-        mixed = replace(rows, data=torch.from_numpy(M).to(rows.data) @ rows.data)
+        X, m = rows.data, len(rows.data)
+        points = origin(rows) if Reads.NORMS in self.pre.reads else None
+        a = 0 if points is None else 1
+        G = gram(rows, points) if self.pre.reads else np.zeros((m, m))
+        M, after = self.pre.apply(Products(G, a, rows.removed, rows.share, rows.scale))
+        M = M[: after.m, :m]  # the origin adds nothing
+        mixed = rows.mixed(torch.from_numpy(M).to(X) @ X, after.share)
         vector, shares = self.rule._combine(mixed, explain=explain)
         return vector, None if shares is None else shares @ M
 
 
 @dataclass(frozen=True, repr=False)
-class MixedGramRule(GramRule):
+class MixedGramRule(Mixed, GramRule):
     """A Gram rule on mixed messages that are never computed; made by ``pre >> rule``."""
 
-    pre: PreAggregator
     rule: GramRule
 
-    def __repr__(self) -> str:
-        return f"{self.pre!r} >> {self.rule!r}"
-
-    def breakdown(self, n: int) -> int:
-        """What both allow."""
-        return min(self.pre.breakdown(n), self.rule.breakdown(n))
-
-    def kappa(self, n: int) -> float | None:
-        """The pre-aggregator's coefficient for this rule."""
-        inner = self.rule.kappa(n)
-        return None if inner is None else self.pre.kappa(n, inner)
-
     def _solve(self, G: FloatArray, removed: int, share: FloatArray | None) -> FloatArray:
-        M = self.pre.mixing(G, removed)
-        return self.rule._solve(M @ G @ M.T, removed, share) @ M
+        M, after = self.pre.apply(Products(G, removed=removed, share=share))
+        return self.rule._solve(after.G, removed, after.share) @ M
+
+
+@dataclass(frozen=True, repr=False)
+class MixedPointRule(Mixed, PointRule):
+    """Mixing, or a rule, that refers to further points; made by ``pre >> rule``."""
+
+    rule: GramRule | PointRule
+
+    def _points(self, rows: Rows) -> Tensor:
+        points = [origin(rows)] if Reads.NORMS in self.pre.reads else []
+        if isinstance(self.rule, PointRule):
+            points.append(self.rule._points(rows))
+        return torch.cat(points)
+
+    def _place(self, seen: Products) -> FloatArray:
+        M, after = self.pre.apply(seen)
+        m, own = after.m, 1 if Reads.NORMS in self.pre.reads else 0  # the mixing's own point
+        w = np.zeros(len(M))
+        if isinstance(self.rule, PointRule):
+            others = np.delete(np.arange(len(M)), m) if own else np.arange(len(M))
+            G = after.G[np.ix_(others, others)]
+            w[others] = self.rule._place(replace(after, G=G, points=after.points - own))
+        else:
+            w[:m] = self.rule._solve(after.G[:m, :m], after.removed, after.share)
+        return w @ M

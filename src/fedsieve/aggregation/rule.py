@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedsieve.aggregation._door import ClientWeights, FloatArray, Rows, admit, check_stack
+from fedsieve.aggregation.facts import Facts
 
 Stack = TypeVar("Stack", Tensor, NDArray[np.floating])
 
@@ -24,7 +25,9 @@ class Aggregation:
         vector: The aggregate, (k,), with the stack's dtype and device.
         weights: Weight of each client in the aggregate, (n,) float64 on the CPU, >= 0 and summing
             to 1; for a coordinatewise rule the share of coordinates in which it was kept. 0 for
-            a row that was unusable. ``None`` where no explanation was asked for.
+            a row that was unusable. Where a rule draws on more than the messages (the origin, a
+            centre), the other points have the rest of the weight. ``None`` where no explanation
+            was asked for.
         rejected: Number of unusable rows (NaN, infinite or grossly large).
     """
 
@@ -48,9 +51,29 @@ class Rule(ABC):
     """
 
     f: int
+    lacks: ClassVar[Facts] = Facts.NONE
 
     def __post_init__(self) -> None:
         check_f(self.f)
+
+    @property
+    def facts(self) -> Facts:
+        """What holds for this rule whatever the messages are."""
+        return ~self.lacks
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it starts from the previous aggregate, if it is given that."""
+        return any(field.name == "v0" for field in fields(self))
+
+    def for_round(self, seed: int, previous: Tensor | None = None) -> Self:
+        """This rule with the public draws and the memory of one round, where it uses such.
+
+        Args:
+            seed: Takes the place of ``seed`` in a rule, or pre-aggregator, that draws.
+            previous: The previous aggregate (k,), the place of ``v0`` in a rule with a centre.
+        """
+        return of_round(self, seed, previous)
 
     def __call__(self, stack: Stack, weights: ClientWeights | None = None) -> Stack:
         """The aggregate of a stack, of the stack's kind, dtype and device.
@@ -60,7 +83,8 @@ class Rule(ABC):
             weights: Public weights of the clients, (n,), finite and >= 0; ``None``: all equal.
 
         Raises:
-            ValueError: Wrong shape or dtype, or (n, f) is not legal for the rule.
+            ValueError: Wrong shape or dtype, (n, f) is not legal for the rule, or client weights
+                for a rule that does not hear them.
             TooManyFaultyClients: More than f rows are unusable.
         """
         vector, _ = self._combine(self._admit(as_tensor(stack), weights), explain=False)
@@ -113,7 +137,12 @@ class Rule(ABC):
     def _admit(self, stack: Tensor, weights: ClientWeights | None) -> Rows:
         check_stack(stack)
         self.check(len(stack))
+        self._check_weights(weights)
         return admit(stack, weights, self.f)
+
+    def _check_weights(self, weights: ClientWeights | None) -> None:
+        if weights is not None and Facts.WEIGHTED not in self.facts:
+            raise ValueError(f"weights are given to {self!r}, which has no place for them")
 
 
 def check_f(f: int) -> None:
@@ -124,6 +153,8 @@ def check_f(f: int) -> None:
 
 def check_breakdown(part: object, f: int, n: int, most: int) -> None:
     """Refuse an f above the largest legal one."""
+    if most < 0:
+        raise ValueError(f"{part!r} is not defined for n={n} clients, whatever f is")
     if f > most:
         raise ValueError(f"{part!r} does not allow f={f} with n={n}; largest legal f is {most}")
 
@@ -156,3 +187,16 @@ def as_tensor(stack: Tensor | NDArray[np.floating]) -> Tensor:
         return stack.detach()
     array = np.ascontiguousarray(stack)
     return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+R = TypeVar("R")
+
+
+def of_round(part: R, seed: int, previous: Tensor | None) -> R:
+    """The part with a round's ``seed`` and previous centre ``v0``, where it has such fields."""
+    offered: dict[str, Any] = {"seed": seed, "v0": previous}
+    named = fields(part) if is_dataclass(part) else ()
+    taken = {field.name for field in named if field.init} & offered.keys()
+    taken -= {"v0"} if previous is None else set()
+    changed: R = replace(part, **{name: offered[name] for name in taken}) if taken else part  # type: ignore[type-var]
+    return changed

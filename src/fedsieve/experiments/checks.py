@@ -7,8 +7,10 @@ the data or the model is checked by `fits_data` and `fits_model` before the firs
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from fedsieve.aggregation import PreAggregator, Rule
+from fedsieve.experiments import options
 from fedsieve.registry import component
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ def combination(config: Config) -> None:
                 "leave the section out (--set privacy=none) or choose algorithm.name='sieve'"
             )
         _codec(config)
+    options.check(config.aggregation)
     if config.aggregation.rule is not None:
         rule_withstands(config)
 
@@ -153,15 +156,24 @@ def rule_withstands(config: Config) -> None:
     n, byzantine, f = voters(config), config.federation.byzantine, config.aggregation.f
     key = "federation.byzantine" if f is None or f == byzantine else "aggregation.f"
     f = assumed_f(config) if f is None else f
-    named = [("aggregation.rule", "rule", config.aggregation.rule)]
-    named += [("aggregation.pre", "pre-aggregator", pre) for pre in config.aggregation.pre or ()]
-    for role, family, name in named:
-        largest = _breakdown(family, name, n, f)
-        if largest is not None and f > largest:
+    rows, counted = n, f"{n} clients"
+    for part in options.named(config.aggregation):
+        role = f"aggregation.{options.FAMILIES[part.family]}={part.name!r}"
+        built: Rule | PreAggregator = options.made(part, config.aggregation, f)
+        if f > (largest := built.breakdown(rows)):
+            allowed = f"the largest allowed is {largest}"
+            if largest < 0:
+                allowed = "it is not defined for so few, whatever f is"
             raise ValueError(
-                f"{key}={f} is too many for {role}={name!r} with {n} clients to aggregate; "
-                f"the largest allowed is {largest}"
+                f"{key}={f} is too many for {role} with {counted} to aggregate; {allowed}"
             )
+        try:
+            built.check(rows)
+        except ValueError as error:
+            raise ValueError(f"{role}: {error}") from error
+        if isinstance(built, PreAggregator):
+            rows = built.rows(rows)
+            counted = f"{n} clients" if rows == n else f"{rows} rows made of {n} clients"
 
 
 def voters(config: Config) -> int:
@@ -176,17 +188,6 @@ def assumed_f(config: Config) -> int:
     if config.algorithm.name != "peer-to-peer":
         return byzantine
     return min(byzantine, (voters(config) - 1) // 2)
-
-
-def _breakdown(family: str, name: str | None, n: int, f: int) -> int | None:
-    """Largest legal f, or ``None`` for a rule without an f, such as the mean."""
-    if name is None or name.startswith("custom:"):
-        return None
-    found = component(family, name)
-    if "f" not in inspect.signature(found.factory).parameters:
-        return None
-    rule: Any = found.build(f=f, n=n)
-    return int(rule.breakdown(n)) if hasattr(rule, "breakdown") else (n - 1) // 2
 
 
 def fits_data(config: Config, *, task: str, owners: bool) -> None:

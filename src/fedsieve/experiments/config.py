@@ -257,9 +257,18 @@ class Attack(Section):
 
 
 class Aggregation(Section):
-    """How the server combines the messages."""
+    """How the server combines the messages.
 
-    rule: RuleName | None = Field(default=None, description="rule; `fedsieve list rule`")
+    Further arguments of the rule and of the pre-aggregators, such as ``tau`` of centered-clipping,
+    are further keys; `fedsieve.experiments.options` checks them.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    rule: RuleName | None = Field(
+        default=None,
+        description="rule; `fedsieve list rule`; its arguments, such as tau, are keys here too",
+    )
     pre: PreAggregators | None = Field(
         default=None, description='pre-aggregators before the rule, such as ["nnm"]'
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from fedsieve.aggregation import Rule
 from fedsieve.algorithms.form import Algorithm
 from fedsieve.algorithms.parts import Parts, Planner, Projection, StochasticGradient
 from fedsieve.compression.codecs import Codec
-from fedsieve.experiments import checks
+from fedsieve.experiments import checks, options
 from fedsieve.experiments.config import Config
 from fedsieve.experiments.resolve import Facts
 from fedsieve.learning.data import Dataset, Forged, Shards
@@ -175,13 +174,7 @@ def success(
 
 def rule(config: Config) -> Rule:
     """The rule behind its pre-aggregators."""
-    aggregation = config.aggregation
-    assert aggregation.rule is not None
-    made: Any = component("rule", aggregation.rule).build(f=aggregation.f)
-    for name in reversed(aggregation.pre or ()):
-        made = component("pre-aggregator", name).build(f=aggregation.f) >> made
-    checked: Rule = made
-    return checked
+    return options.rule(config.aggregation)
 
 
 def codec(config: Config) -> Codec:

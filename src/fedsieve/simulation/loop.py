@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,7 +18,8 @@ import torch
 from torch import Tensor
 
 from fedsieve.aggregation import Aggregation, GramRule, TooManyFaultyClients
-from fedsieve.algorithms.form import Broadcast, Cohort, Sent
+from fedsieve.algorithms.central import Central
+from fedsieve.algorithms.form import Broadcast, Cohort, Sent, Tensors
 from fedsieve.poisoning import MessageAttack
 from fedsieve.privacy import Guarantee
 from fedsieve.simulation.checkpoint import Checkpoint
@@ -27,6 +29,8 @@ from fedsieve.simulation.executors import Executor, OneByOne, WholeCohort
 from fedsieve.simulation.job import Job
 from fedsieve.simulation.participation import Attendance
 from fedsieve.simulation.workers import Workers
+
+RULE = 4  # label of the rule's draws in the public stream
 
 Row = dict[str, Any]
 """What is recorded of one round: the columns of metrics.parquet."""
@@ -48,6 +52,7 @@ class Simulation:
         self.shared, self.memory = job.algorithm.start(job.theta)
         self.guarantee: Guarantee | None = None  # as of the last evaluation
         self._moved: Tensor | None = None  # by the last aggregate, (d,), where the attack asks
+        self.rule_memory: Tensors = {}
         self._executor: Executor | None = None
         self._threads = torch.get_num_threads()
 
@@ -73,9 +78,10 @@ class Simulation:
 
     def step(self) -> Row:
         """Run one round and say what happened in it."""
-        job, clock = self.job, Clock(self.job.device)
-        attendance = job.participation.draw(job.streams, self.round, job.steps)
-        broadcast = job.algorithm.broadcast(self.shared, self.round)
+        clock = Clock(self.job.device)
+        attendance = self.job.participation.draw(self.job.streams, self.round, self.job.steps)
+        broadcast = self.job.algorithm.broadcast(self.shared, self.round)
+        job = self._job_of_round(broadcast)
         present = len(attendance.ids)
         row: Row = {"round": self.round, "bits_down": 32 * broadcast.numbers * present}
         with clock("client"):
@@ -93,7 +99,7 @@ class Simulation:
         watched = isinstance(job.attack, MessageAttack) and job.attack.uses_last
         before = self._public().clone() if watched else None
         with clock("server"):
-            row.update(self._exchange(broadcast, delivered, clock))
+            row.update(self._exchange(job, broadcast, delivered, clock))
         if before is not None and not row["skipped"]:
             self._moved = self._public() - before
         evaluates = self._evaluates()
@@ -122,6 +128,7 @@ class Simulation:
         tensors = {f"shared.{k}": v for k, v in self.shared.items()}
         tensors |= {f"memory.{k}": v for k, v in self.memory.items()}
         tensors |= {} if self._moved is None else {"moved": self._moved}
+        tensors |= {f"rule.{k}": v for k, v in self.rule_memory.items()}
         ledger = self.job.ledger
         streams = self.job.streams
         facts = {
@@ -143,6 +150,11 @@ class Simulation:
                 state[name] = checkpoint.tensors[prefix + name].to(self.job.device, copy=True)
         if "moved" in checkpoint.tensors:
             self._moved = checkpoint.tensors["moved"].to(self.job.device, copy=True)
+        self.rule_memory = {
+            name.removeprefix("rule."): tensor.to(self.job.device, copy=True)
+            for name, tensor in checkpoint.tensors.items()
+            if name.startswith("rule.")
+        }
 
     def _evaluates(self) -> bool:
         """Whether this round ends with an evaluation."""
@@ -193,8 +205,17 @@ class Simulation:
             in_place=job.own_records,
         )
 
-    def _exchange(self, broadcast: Broadcast, delivered: Delivered, clock: Clock) -> Row:
-        job, senders = self.job, delivered.senders
+    def _job_of_round(self, broadcast: Broadcast) -> Job:
+        """The job with the rule's public draws and memory of this round.
+
+        A centre means nothing in another subspace, so a rule forgets it when the map changes.
+        """
+        seed = int(self.job.streams.public(RULE, self.round).integers(2**63))
+        previous = None if broadcast.previous is not None else self.rule_memory.get("previous")
+        return replace(self.job, rule=self.job.rule.for_round(seed, previous))
+
+    def _exchange(self, job: Job, broadcast: Broadcast, delivered: Delivered, clock: Clock) -> Row:
+        senders = delivered.senders
         cheats = set() if job.attack is None else set(job.byzantine)
         honest = {c for c in senders if c not in cheats}
         row: Row = {"senders": len(senders), "skipped": False}
@@ -207,6 +228,9 @@ class Simulation:
             )
         except TooManyFaultyClients:
             return row | {"skipped": True}
+        # one aggregate a round, or there would be as many memories as neighbourhoods and halves
+        if job.rule.remembers and isinstance(job.algorithm, Central) and job.algorithm.halves == 1:
+            self.rule_memory = {"previous": recorder.vector.clone()}
         return row | recorder.row
 
     def _public(self) -> Tensor:
@@ -241,6 +265,7 @@ class _Recorder:
         # a Gram rule has its weights anyway; others count them coordinate by coordinate
         self._explain = isinstance(job.rule, GramRule) or evaluated
         self.row: Row = {}
+        self.vector = torch.empty(0)
 
     def __call__(self, stack: Tensor) -> Tensor:
         with self._clock("aggregate"):
@@ -249,6 +274,7 @@ class _Recorder:
             self._job.require_outvoting(len(stack))
             first = whole and not self.row
             result = self._job.rule.aggregate(stack, weights, explain=first and self._explain)
+            self.vector = result.vector
             if first:
                 error = self._error(stack, result)
                 self.row = {"aggregation_error": error, "rejected": result.rejected}

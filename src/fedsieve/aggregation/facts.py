@@ -1,0 +1,30 @@
+"""What holds for a rule whatever the messages are, declared so that one test suite measures it."""
+
+from __future__ import annotations
+
+from enum import Flag, auto
+
+
+class Facts(Flag):
+    """Facts on a rule R, or on a pre-aggregator: then on every rule behind it that has them too.
+
+    A class names in ``lacks`` which of them it does not have.
+    """
+
+    NONE = 0
+    TRANSLATES = auto()
+    """R(x + c) = R(x) + c for every vector c."""
+    SCALES = auto()
+    """R(c x) = c R(x) for every number c > 0."""
+    SYMMETRIC = auto()
+    """The order of the clients does not matter."""
+    UNANIMOUS = auto()
+    """The aggregate of rows that are all equal is that row."""
+    CONVEX = auto()
+    """The reported weights are >= 0 and sum to 1."""
+    AVERAGES = auto()
+    """The aggregate for f = 0 is the mean, so that kappa is 0."""
+    WEIGHTED = auto()
+    """Client weights are heard; equal ones change nothing, and a client of weight 0 is silent."""
+    ROBUST = auto()
+    """Whatever finite rows f clients send, the aggregate stays near the others' mean."""

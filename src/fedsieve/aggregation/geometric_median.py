@@ -1,0 +1,117 @@
+"""The geometric median by smoothed Weiszfeld steps (RFA).
+
+Pillutla, Kakade, Harchaoui, "Robust aggregation for federated learning", IEEE Transactions on
+Signal Processing 2022. With client weights alpha, the minimiser of sum_i alpha_i ||x_i - z|| by
+
+    beta_i = alpha_i / max(nu, ||z - x_i||),    z <- sum_i beta_i x_i / sum_i beta_i.
+
+RFA takes a few such steps from the mean. Run to convergence they start from the message x_j of
+smallest summed distance, which no far row can spoil. If the others' pull on it,
+r = ||sum_i alpha_i (x_i - x_j) / ||x_i - x_j|| ||, is at most alpha_j, it is the minimiser itself;
+otherwise the first step leaves it for (1 - alpha_j/r) T + (alpha_j/r) x_j, with T the step that
+leaves x_j out (Vardi and Zhang, "The multivariate L1-median and associated data depth", 2000).
+z is kept as weights w, z = w^T X; all distances come from the Gram.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from fedsieve.aggregation._door import FloatArray
+from fedsieve.aggregation._gram import GramRule, squared_distances, squared_distances_to
+from fedsieve.aggregation.facts import Facts
+from fedsieve.aggregation.rule import largest_share, minority
+from fedsieve.registry import register
+
+TOLERANCE = 1e-9  # of the median distance; a shorter step is the last one
+NEAR_TIE = 1e-9  # of the pull: that much more may be rounding
+STEPS = 1000  # at most; some 30 are usual
+
+
+@register("rule", "geometric-median", paper='Pillutla et al., "Robust aggregation for FL", 2022')
+@dataclass(frozen=True)
+class GeometricMedian(GramRule):
+    """Geometric median: the point of smallest summed distance to the messages.
+
+    Client weights are the alpha of the objective.
+
+    Args:
+        f: Number of Byzantine clients, 2f < n.
+        nu: Smallest distance that counts, relative to the median distance from the start; > 0.
+        iterations: Take so many steps from the mean, as RFA does, where 3 are usual. A single far
+            row spoils the mean and with it the first steps. Default: until a step is
+            shorter than 1e-9 of the median distance, at most 1000.
+
+    Raises:
+        ValueError: ``f`` is not an integer >= 0, ``nu`` not finite and > 0, ``iterations`` none
+            >= 1.
+
+    Example:
+        >>> import torch
+        >>> GeometricMedian(f=1)(torch.tensor([[1.0], [2.0], [3.0], [2.0], [99.0]]))
+        tensor([2.])
+    """
+
+    nu: float = 1e-6
+    iterations: int | None = None
+    lacks: ClassVar[Facts] = Facts.AVERAGES
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.nu < np.inf:
+            raise ValueError(f"nu={self.nu} must be finite and > 0")
+        if self.iterations is not None and self.iterations < 1:
+            raise ValueError(f"iterations={self.iterations} must be >= 1, or None to converge")
+
+    def breakdown(self, n: int) -> int:
+        """2f < n."""
+        return minority(n)
+
+    def kappa(self, n: int) -> float | None:
+        """4 (1 + f/(n - 2f))^2 (Allouah et al., "Fixing by mixing", 2023); none for fixed steps."""
+        self.check(n)
+        return None if self.iterations else 4 * (1 + self.f / (n - 2 * self.f)) ** 2
+
+    def _solve(self, G: FloatArray, removed: int, share: FloatArray | None) -> FloatArray:
+        n = len(G)
+        alpha = np.full(n, 1 / n) if share is None else share
+        largest_share(share, n, self.f - removed)
+        if self.iterations:
+            return _steps(G, alpha, alpha, self.nu, self.iterations)
+        distances = np.sqrt(squared_distances(G))
+        start = int(np.argmin(np.where(alpha > 0, distances @ alpha, np.inf)))
+        w = _departure(G, alpha, distances[start], start)
+        return w if w[start] == 1 else _steps(G, alpha, w, self.nu, STEPS, TOLERANCE)
+
+
+def _departure(G: FloatArray, alpha: FloatArray, d: FloatArray, j: int) -> FloatArray:
+    """Weights of the first step from message j, or of the message itself if it is the median."""
+    there = np.zeros(len(G))
+    there[j] = 1
+    beta = np.divide(alpha, d, out=np.zeros(len(G)), where=d > 0)
+    own = alpha[d == 0].sum()  # with all messages equal to it
+    if (total := beta.sum()) == 0:
+        return there
+    T = beta / total
+    pull = total * np.sqrt(squared_distances_to(G, T)[j])
+    return there if pull <= own * (1 + NEAR_TIE) else (1 - own / pull) * T + own / pull * there
+
+
+def _steps(
+    G: FloatArray, alpha: FloatArray, w: FloatArray, nu: float, steps: int, tolerance: float = 0.0
+) -> FloatArray:
+    middle = 0.0
+    for _ in range(steps):
+        d = np.sqrt(squared_distances_to(G, w))
+        middle = middle or float(np.median(d))
+        if middle == 0:
+            break
+        beta = alpha / np.maximum(nu * middle, d)
+        before, w = w, beta / beta.sum()
+        moved = w - before
+        if moved @ G @ moved <= (tolerance * middle) ** 2:
+            break
+    return w

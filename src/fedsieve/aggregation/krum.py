@@ -1,0 +1,156 @@
+"""Krum and Multi-Krum.
+
+Blanchard, El Mhamdi, Guerraoui, Stainer, "Machine learning with adversaries: Byzantine tolerant
+gradient descent", NeurIPS 2017. The score of a message is the sum of its squared distances to the
+n - f - 2 other messages nearest to it:
+
+    s(i) = sum_{i -> j} ||x_i - x_j||^2.
+
+Krum is the message of smallest score, Multi-Krum the mean of the m messages of smallest score.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from fedsieve.aggregation._door import FloatArray
+from fedsieve.aggregation._gram import GramRule, first_mass, squared_distances
+from fedsieve.aggregation.facts import Facts
+from fedsieve.aggregation.rule import largest_share, minority
+from fedsieve.registry import register
+
+Neighbours = Literal["n-f-2", "n-f-1"]
+
+
+@register("rule", "krum", paper='Blanchard et al., "Machine learning with adversaries", 2017')
+@dataclass(frozen=True)
+class Krum(GramRule):
+    """Krum: the one message that is nearest to its n - f - 2 nearest others.
+
+    With client weights a message's neighbours are counted by their weight, the last one in part; a
+    message of weight 0 is neither neighbour nor winner. Of equal scores the lowest index wins.
+
+    Args:
+        f: Number of Byzantine clients, n > 2f + 2.
+        neighbours: How many others are summed over: "n-f-2" as published, or "n-f-1" as in some
+            libraries, for which 2f < n is enough.
+
+    Raises:
+        ValueError: ``f`` is not an integer >= 0, or ``neighbours`` is none of the two.
+
+    Example:
+        >>> import torch
+        >>> Krum(f=1)(torch.tensor([[1.0], [2.0], [3.1], [2.2], [99.0]]))
+        tensor([2.2000])
+    """
+
+    neighbours: Neighbours = "n-f-2"
+    lacks: ClassVar[Facts] = Facts.AVERAGES
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _others(self.neighbours)
+
+    def breakdown(self, n: int) -> int:
+        """N > 2f + 2, or 2f < n with neighbours="n-f-1"."""
+        return _breakdown(n, self.neighbours)
+
+    def kappa(self, n: int) -> float | None:
+        """6 (1 + f/(n - 2f)) (Allouah et al., "Fixing by mixing", 2023)."""
+        self.check(n)
+        return 6 * (1 + self.f / (n - 2 * self.f))
+
+    def _solve(self, G: FloatArray, removed: int, share: FloatArray | None) -> FloatArray:
+        f = self.f - removed
+        score = scores(squared_distances(G), f, _others(self.neighbours), share)
+        w = np.zeros(len(G))
+        w[np.argmin(score)] = 1
+        return w
+
+
+@register("rule", "multi-krum", paper='Blanchard et al., "Machine learning with adversaries", 2017')
+@dataclass(frozen=True)
+class MultiKrum(GramRule):
+    """Multi-Krum: the mean of the m messages that are nearest to their nearest others.
+
+    Client weights count as in Krum; of the messages in the order of their scores, as many are
+    averaged as weigh m average clients, the last one in part.
+
+    Args:
+        f: Number of Byzantine clients, n > 2f + 2.
+        m: How many messages are averaged, 1 <= m <= n - f; default: n - f - 2, the most for which
+            the paper has a proof (n - f with neighbours="n-f-1", as in the libraries that do so).
+        neighbours: As in `Krum`.
+
+    Raises:
+        ValueError: ``f`` is not an integer >= 0, ``m`` none >= 1, ``neighbours`` none of the two,
+            or at the first use m > n - f.
+
+    Example:
+        >>> import torch
+        >>> MultiKrum(f=1, m=3)(torch.tensor([[1.0], [2.0], [3.0], [2.0], [99.0]]))
+        tensor([1.6667])
+    """
+
+    m: int | None = None
+    neighbours: Neighbours = "n-f-2"
+    lacks: ClassVar[Facts] = Facts.AVERAGES
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _others(self.neighbours)
+        if self.m is not None and (isinstance(self.m, bool) or self.m < 1):
+            raise ValueError(f"m={self.m!r} must be an integer >= 1, or None for n - f - 2")
+
+    def breakdown(self, n: int) -> int:
+        """N > 2f + 2, or 2f < n with neighbours="n-f-1"."""
+        return _breakdown(n, self.neighbours)
+
+    def check(self, n: int) -> None:
+        """Refuse an f that is too large for n clients, and m > n - f."""
+        super().check(n)
+        if self.m is not None and self.m > n - self.f:
+            raise ValueError(f"m={self.m} exceeds n - f = {n - self.f}, the largest allowed")
+
+    def kappa(self, n: int) -> float | None:
+        """Krum's for m = 1; otherwise none is known to us."""
+        return Krum(self.f, self.neighbours).kappa(n) if self.m == 1 else None
+
+    def _solve(self, G: FloatArray, removed: int, share: FloatArray | None) -> FloatArray:
+        n, f = len(G), self.f - removed
+        others = _others(self.neighbours)
+        m = min(self.m or n - f - (2 if others == 2 else 0), n - f)
+        score = scores(squared_distances(G), f, others, share)
+        mass = np.ones(n) if share is None else n * share
+        taken = first_mass(np.argsort(score, kind="stable"), mass, m)
+        return np.asarray(taken / taken.sum())
+
+
+def scores(D: FloatArray, f: int, others: int = 2, share: FloatArray | None = None) -> FloatArray:
+    """Krum's scores, (n,): over the n - f - others nearest other messages, at least one.
+
+    With shares, a message counts n p_j times, and one that has none has an infinite score.
+    """
+    n = len(D)
+    D = D.copy()
+    np.fill_diagonal(D, np.inf)  # nobody is its own neighbour, even among equal messages
+    if share is None:
+        count = max(n - f - others, 1)
+        return np.asarray(np.sort(D, axis=1)[:, : min(count, n - 1)].sum(axis=1))
+    amount = max(n * (1 - largest_share(share, n, f)) - others, 1.0)
+    mass = first_mass(np.argsort(D, axis=1, kind="stable"), n * share, amount)
+    np.fill_diagonal(D, 0)
+    return np.where(share > 0, (mass * D).sum(axis=1), np.inf)
+
+
+def _others(neighbours: str) -> int:
+    if neighbours not in ("n-f-2", "n-f-1"):
+        raise ValueError(f"neighbours={neighbours!r} is not allowed; 'n-f-2' and 'n-f-1' are")
+    return int(neighbours[-1])
+
+
+def _breakdown(n: int, neighbours: Neighbours) -> int:
+    return max((n - 3) // 2, -1) if _others(neighbours) == 2 else minority(n)

@@ -1,0 +1,75 @@
+"""MoNNA's rule, nearest-neighbour averaging around a pivot.
+
+Farhadkhani, Guerraoui, Gupta, Hoang, Pinot, Stephan, "Robust collaborative learning with linear
+gradient overhead", ICML 2023. With the messages ordered by their distance to the pivot x_p,
+
+    R(x) = (x_(1) + ... + x_(n-f)) / (n - f),  ||x_(1) - x_p|| <= ... <= ||x_(n) - x_p||,
+
+where x_(1) = x_p itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from fedsieve.aggregation._door import FloatArray, Rows, TooManyFaultyClients
+from fedsieve.aggregation._gram import PointRule, Products, nearest_mean
+from fedsieve.aggregation.facts import Facts
+from fedsieve.aggregation.rule import minority
+from fedsieve.registry import register
+
+
+@register("rule", "monna", paper='Farhadkhani et al., "Robust collaborative learning", ICML 2023')
+@dataclass(frozen=True)
+class MoNNA(PointRule):
+    """MoNNA: the mean of the n - f messages nearest to the message of one trusted client.
+
+    Meant for a client that aggregates what it receives together with its own message. With client
+    weights, the farthest messages lose the most weight that f clients can hold. Behind a
+    pre-aggregator, mixed messages are compared with the pivot's own one.
+
+    Args:
+        f: Number of Byzantine clients, 2f < n.
+        pivot: Row of the trusted client, >= 0.
+
+    Raises:
+        ValueError: ``f`` or ``pivot`` is not an integer >= 0, or at the call there is no such row.
+        TooManyFaultyClients: At the call, the pivot's message is unusable.
+
+    Example:
+        >>> import torch
+        >>> MoNNA(f=1, pivot=1)(torch.tensor([[1.0], [2.0], [3.0], [2.0], [99.0]]))
+        tensor([2.])
+    """
+
+    pivot: int = 0
+    lacks: ClassVar[Facts] = Facts.SYMMETRIC
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.pivot, bool) or not isinstance(self.pivot, int) or self.pivot < 0:
+            raise ValueError(f"pivot={self.pivot!r} must be an integer >= 0, the row of a client")
+
+    def breakdown(self, n: int) -> int:
+        """2f < n."""
+        return minority(n)
+
+    def kappa(self, n: int) -> float | None:  # noqa: ARG002
+        """0 for f = 0; otherwise none is known to us."""
+        return 0.0 if self.f == 0 else None
+
+    def _points(self, rows: Rows) -> Tensor:
+        n = len(rows.usable)
+        if self.pivot >= n:
+            raise ValueError(f"pivot={self.pivot} with n={n} clients; allowed are 0..{n - 1}")
+        if not rows.usable[self.pivot]:
+            raise TooManyFaultyClients(f"the message of the trusted pivot={self.pivot} is unusable")
+        at = int(np.count_nonzero(rows.usable[: self.pivot]))
+        return rows.data[at : at + 1]
+
+    def _place(self, seen: Products) -> FloatArray:
+        return np.append(nearest_mean(seen, self.f), 0.0)

@@ -1,0 +1,76 @@
+"""The geometric median against a general minimiser, and RFA's fixed steps."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from fedsieve.aggregation import GeometricMedian
+
+
+def objective(X, z, alpha):
+    return float(alpha @ np.linalg.norm(X - z, axis=1))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_no_minimiser_finds_better(weighted):
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        n = int(rng.integers(3, 12))
+        X, f = rng.normal(size=(n, 3)), (n - 1) // 2
+        X[:f] += rng.uniform(0, 5)
+        p = rng.uniform(1, 1.2, n) if weighted else np.ones(n)
+        f = f - 1 if weighted else f
+        alpha = p / p.sum()
+        z = GeometricMedian(f)(X, weights=p if weighted else None)
+        found = minimize(
+            lambda z, X=X, alpha=alpha: objective(X, z, alpha),
+            X.mean(0),
+            method="Nelder-Mead",
+            options={"xatol": 1e-10, "fatol": 1e-13, "maxiter": 4000},
+        )
+        assert objective(X, z, alpha) <= found.fun * (1 + 1e-8)
+
+
+def test_a_message_can_be_the_median():
+    X = np.array([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    w = GeometricMedian(2).weights(X @ X.T)
+    assert w.tolist() == [1, 0, 0, 0, 0]
+    assert (GeometricMedian(2)(np.r_[X[:3], X[:1], X[:1]]) == 0).all()
+
+
+def test_on_a_line_it_is_the_median():
+    X = np.array([[1.0], [2.0], [4.0], [9.0], [1e30]])
+    np.testing.assert_allclose(GeometricMedian(2)(X), [4.0])
+
+
+def test_far_rows_do_not_stop_the_steps_early():
+    X = np.random.default_rng(2).normal(size=(11, 4))
+    near, far = X.copy(), X.copy()
+    near[0], far[0] = 1e7, 1e30
+    np.testing.assert_allclose(GeometricMedian(1)(far), GeometricMedian(1)(near), atol=1e-5)
+
+
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_fixed_steps_are_weiszfelds_from_the_mean(iterations):
+    rng = np.random.default_rng(3)
+    X, alpha = rng.normal(size=(9, 4)), rng.uniform(1, 1.2, 9)
+    alpha /= alpha.sum()
+    z = alpha @ X
+    for _ in range(iterations):
+        beta = alpha / np.linalg.norm(X - z, axis=1)
+        z = beta @ X / beta.sum()
+    found = GeometricMedian(2, iterations=iterations)
+    np.testing.assert_allclose(found(X, weights=alpha), z)
+    assert found.kappa(9) is None
+
+
+def test_nu_bounds_the_pull_of_near_messages():
+    X = np.random.default_rng(4).normal(size=(9, 4))
+    # with nu beyond all distances every step is a mean
+    np.testing.assert_allclose(GeometricMedian(2, nu=1e9, iterations=1)(X), X.mean(0))
+
+
+@pytest.mark.parametrize("setting", [{"nu": 0.0}, {"nu": np.nan}, {"iterations": 0}])
+def test_settings_are_checked(setting):
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        GeometricMedian(1, **setting)
