@@ -118,7 +118,8 @@ class _Weiszfeld:
 
     def length(self, moved: FloatArray) -> float:
         """Length of a difference of two points, given that of their weights."""
-        return float(np.sqrt(max(moved @ self.G @ moved, 0.0)))
+        square = float(moved @ self.G @ moved)
+        return float(np.sqrt(max(square, 0.0)))
 
 
 def _middle(G: FloatArray, w: FloatArray) -> float:
