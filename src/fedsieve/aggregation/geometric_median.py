@@ -10,7 +10,9 @@ smallest summed distance, which no far row can spoil. If the others' pull on it,
 r = ||sum_i alpha_i (x_i - x_j) / ||x_i - x_j|| ||, is at most alpha_j, it is the minimiser itself;
 otherwise the first step leaves it for (1 - alpha_j/r) T + (alpha_j/r) x_j, with T the step that
 leaves x_j out (Vardi and Zhang, "The multivariate L1-median and associated data depth", 2000).
-z is kept as weights w, z = w^T X; all distances come from the Gram.
+After two steps a jump along them is kept if it lowers the objective (Varadhan and Roland, "Simple
+and globally convergent methods for accelerating the convergence of any EM algorithm", 2008). z is
+kept as weights w, z = w^T X; all distances come from the Gram.
 """
 
 from __future__ import annotations
@@ -80,11 +82,11 @@ class GeometricMedian(GramRule):
         alpha = np.full(n, 1 / n) if share is None else share
         largest_share(share, n, self.f - removed)
         if self.iterations:
-            return _steps(G, alpha, alpha, self.nu, self.iterations)
+            return _fixed(G, alpha, self.nu, self.iterations)
         distances = np.sqrt(squared_distances(G))
         start = int(np.argmin(np.where(alpha > 0, distances @ alpha, np.inf)))
         w = _departure(G, alpha, distances[start], start)
-        return w if w[start] == 1 else _steps(G, alpha, w, self.nu, STEPS, TOLERANCE)
+        return w if w[start] == 1 else _converged(G, alpha, w, self.nu)
 
 
 def _departure(G: FloatArray, alpha: FloatArray, d: FloatArray, j: int) -> FloatArray:
@@ -100,18 +102,49 @@ def _departure(G: FloatArray, alpha: FloatArray, d: FloatArray, j: int) -> Float
     return there if pull <= own * (1 + NEAR_TIE) else (1 - own / pull) * T + own / pull * there
 
 
-def _steps(
-    G: FloatArray, alpha: FloatArray, w: FloatArray, nu: float, steps: int, tolerance: float = 0.0
-) -> FloatArray:
-    middle = 0.0
-    for _ in range(steps):
-        d = np.sqrt(squared_distances_to(G, w))
-        middle = middle or float(np.median(d))
-        if middle == 0:
-            break
-        beta = alpha / np.maximum(nu * middle, d)
-        before, w = w, beta / beta.sum()
-        moved = w - before
-        if moved @ G @ moved <= (tolerance * middle) ** 2:
-            break
+@dataclass(frozen=True, eq=False)
+class _Weiszfeld:
+    """The step w -> beta / sum beta on the messages of a Gram; nearer than nu counts as nu."""
+
+    G: FloatArray
+    alpha: FloatArray
+    nu: float
+
+    def __call__(self, w: FloatArray) -> tuple[FloatArray, float]:
+        """The next weights, and the objective before."""
+        d = np.sqrt(squared_distances_to(self.G, w))
+        beta = self.alpha / np.maximum(self.nu, d)
+        return beta / beta.sum(), float(self.alpha @ d)
+
+    def length(self, moved: FloatArray) -> float:
+        """Length of a difference of two points, given that of their weights."""
+        square = float(moved @ self.G @ moved)
+        return float(np.sqrt(max(square, 0.0)))
+
+
+def _middle(G: FloatArray, w: FloatArray) -> float:
+    return float(np.median(np.sqrt(squared_distances_to(G, w))))
+
+
+def _fixed(G: FloatArray, alpha: FloatArray, nu: float, steps: int) -> FloatArray:
+    w, middle = alpha, _middle(G, alpha)
+    step = _Weiszfeld(G, alpha, nu * middle)
+    for _ in range(steps if middle > 0 else 0):
+        w, _ = step(w)
+    return w
+
+
+def _converged(G: FloatArray, alpha: FloatArray, w: FloatArray, nu: float) -> FloatArray:
+    middle = _middle(G, w)
+    step = _Weiszfeld(G, alpha, nu * middle)
+    for _ in range(STEPS // 3):
+        once, _ = step(w)
+        twice, objective = step(once)
+        first, second = once - w, twice - once
+        if (length := step.length(first)) <= TOLERANCE * middle:
+            return once
+        ahead = max(length / max(step.length(second - first), TOLERANCE * length), 1.0)
+        jump = w + 2 * ahead * first + ahead**2 * (second - first)
+        after, reached = step(jump)
+        w = after if reached < objective else twice
     return w
