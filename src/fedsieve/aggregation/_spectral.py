@@ -98,3 +98,11 @@ def _lanczos(G: FloatArray, q: FloatArray) -> tuple[float, FloatArray]:
         r = q * dsymv(1.0, G.T, q * V[j])  # the transpose lies as Fortran wants it
         alpha.append(float(V[j] @ r))
     return _dense(G, q)
+
+
+def check_scale(sigma: float, expansion: float) -> None:
+    """Refuse what is no scale of honest messages."""
+    if not 0 <= sigma < np.inf:
+        raise ValueError(f"sigma={sigma!r} must be finite and >= 0")
+    if not 0 < expansion < np.inf:
+        raise ValueError(f"expansion={expansion!r} must be finite and > 0")
