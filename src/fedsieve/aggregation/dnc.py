@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fedsieve.aggregation._door import FloatArray, Rows
@@ -96,7 +97,7 @@ class DnC(Rule):
         return weighted_sum(w, rows.data), w
 
 
-def _columns(rows: Rows, at: np.ndarray | None) -> Rows:  # type: ignore[type-arg]
+def _columns(rows: Rows, at: NDArray[np.intp] | None) -> Rows:
     if at is None:
         return rows
     return replace(rows, data=rows.data[:, torch.from_numpy(at).to(rows.data.device)])

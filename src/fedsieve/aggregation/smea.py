@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 
 from fedsieve.aggregation._door import FloatArray
 from fedsieve.aggregation._gram import GramRule
-from fedsieve.aggregation._spectral import spread
+from fedsieve.aggregation._spectral import ROUNDING, spread
 from fedsieve.aggregation.rule import largest_share, minority
 from fedsieve.registry import register
 
 SUBSETS = 2_000_000  # that are searched in some seconds
 CHUNK = 1 << 17  # entries of the vectors iterated at a time: 1 MiB, inside the second-level cache
 POWER = 12  # steps; then an exact eigenvalue costs less than what another step would rule out
-BATCH = 64  # exact eigenvalues between two looks at what is left to do
+BATCH = 256  # exact eigenvalues between two looks at what is left to do
 TINY = 1e-300  # keeps 0 / 0 at 0
 TIE = 1e-12  # eigenvalues this close, relatively, are one; the first subset wins
 
@@ -98,20 +98,22 @@ def _narrowest(G: FloatArray, w: FloatArray, f: int) -> NDArray[np.bool_]:
     """The subset of all but f rows whose weighted covariance has the smallest top eigenvalue."""
     guess = _greedy(G, w, f)
     least = float(_eigenvalues(G, w, guess[None])[0])
-    ties: list[tuple[float, NDArray[np.bool_]]] = []  # in the order of the subsets
+    rounding = ROUNDING * float((w * guess) @ np.abs(np.diagonal(G)) / w[guess].sum())
+    ties = [(least, guess)]  # then in the order of the subsets
     for subsets in _subsets(len(w), f):
         values = np.full(len(subsets), np.inf)
-        bounds = _lower_bounds(G, w, subsets, least * (1 + TIE))
+        bounds = _lower_bounds(G, w, subsets, least * (1 + TIE) + rounding)
         order = np.argsort(bounds, kind="stable")
         for start in range(0, len(order), BATCH):
             ask = order[start : start + BATCH]
-            ask = ask[bounds[ask] <= least * (1 + TIE)]
+            ask = ask[bounds[ask] <= least * (1 + TIE) + rounding]
             if len(ask) == 0:
                 break
             values[ask] = _eigenvalues(G, w, subsets[ask])
             least = min(least, float(values[ask].min()))
-        ties += [(values[i], subsets[i]) for i in np.flatnonzero(values <= least * (1 + TIE))]
-    return next(inside for value, inside in reversed(ties) if value <= least * (1 + TIE))
+        good = np.flatnonzero(values <= least * (1 + TIE) + rounding)
+        ties += [(float(values[i]), subsets[i]) for i in good]
+    return next(S for value, S in reversed(ties) if value <= least * (1 + TIE) + rounding)
 
 
 def _lower_bounds(
