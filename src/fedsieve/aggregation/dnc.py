@@ -12,6 +12,7 @@ and the output is the mean, over all coordinates, of the rows that were kept eve
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor
 from fedsieve.aggregation._door import FloatArray, Rows
 from fedsieve.aggregation._gram import gram, weighted_sum
 from fedsieve.aggregation._spectral import spread
+from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import Rule, largest_share, minority
 from fedsieve.registry import register
 
@@ -30,7 +32,8 @@ from fedsieve.registry import register
 class DnC(Rule):
     """Divide and conquer: drops the outliers along the top direction of sampled coordinates.
 
-    If one more iteration would leave nobody, the iterations stop before it. With client weights,
+    One pass about the mean: of rows at very different distances, the farthest hide the others. If
+    one more iteration would leave nobody, the iterations stop before it. With client weights,
     the means are weighted and a client that weighs nothing is not counted.
 
     Args:
@@ -53,6 +56,7 @@ class DnC(Rule):
     b: int = 10_000
     c: float = 1.0
     seed: int = 0
+    lacks: ClassVar[Facts] = Facts.ROBUST  # rows far away may hide others half as far away
 
     def __post_init__(self) -> None:
         super().__post_init__()
