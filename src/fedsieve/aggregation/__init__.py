@@ -10,7 +10,10 @@ from fedsieve.aggregation.caf import CAF as CAF
 from fedsieve.aggregation.centered_clipping import CenteredClipping as CenteredClipping
 from fedsieve.aggregation.cge import CGE as CGE
 from fedsieve.aggregation.clipping import Clipping as Clipping
+from fedsieve.aggregation.dnc import DnC as DnC
 from fedsieve.aggregation.facts import Facts as Facts
+from fedsieve.aggregation.filter_l2 import FilterL2 as FilterL2
+from fedsieve.aggregation.flame import FLAME as FLAME
 from fedsieve.aggregation.fltrust import FLTrust as FLTrust
 from fedsieve.aggregation.geometric_median import GeometricMedian as GeometricMedian
 from fedsieve.aggregation.krum import Krum as Krum
@@ -19,33 +22,42 @@ from fedsieve.aggregation.mda import MDA as MDA
 from fedsieve.aggregation.mean import Mean as Mean
 from fedsieve.aggregation.monna import MoNNA as MoNNA
 from fedsieve.aggregation.nnm import NNM as NNM
+from fedsieve.aggregation.no_regret import NoRegret as NoRegret
 from fedsieve.aggregation.pre_aggregator import PreAggregator as PreAggregator
 from fedsieve.aggregation.rule import Aggregation as Aggregation
 from fedsieve.aggregation.rule import Rule as Rule
+from fedsieve.aggregation.sign_guard import SignGuard as SignGuard
+from fedsieve.aggregation.smea import SMEA as SMEA
 from fedsieve.aggregation.trimmed_mean import TrimmedMean as TrimmedMean
 
 __all__ = [
     "ARC",
     "CAF",
     "CGE",
+    "FLAME",
     "MDA",
     "NNM",
+    "SMEA",
     "Aggregation",
     "Bucketing",
     "Bulyan",
     "CenteredClipping",
     "Clipping",
+    "DnC",
     "FLTrust",
     "Facts",
+    "FilterL2",
     "GeometricMedian",
     "GramRule",
     "Krum",
     "Mean",
     "MoNNA",
     "MultiKrum",
+    "NoRegret",
     "PointRule",
     "PreAggregator",
     "Rule",
+    "SignGuard",
     "TooManyFaultyClients",
     "TrimmedMean",
 ]

@@ -10,9 +10,7 @@ ICML 2025. From c = 1, while sum_i c_i > n - 2f:
 
 and the output is the mu_c of the smallest lambda seen. The maximum runs over rows of positive
 weight, so every turn removes at least one row for good. The eigenpair is exact and comes from the
-Gram: with w = c / sum_i c_i and K the Gram of the x_i - mu_c, the matrix W = sqrt(w) K sqrt(w) has
-the spectrum of Sigma, and its top eigenvector u gives
-sqrt(tau_i) = (K sqrt(w) u)_i / sqrt(lambda).
+Gram (``_spectral``); 1000 rows take no d x d matrix and no n^3 operations a turn.
 """
 
 from __future__ import annotations
@@ -20,14 +18,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg.lapack import dsyevr
 
 from fedsieve.aggregation._door import FloatArray
 from fedsieve.aggregation._gram import GramRule
+from fedsieve.aggregation._spectral import ROUNDING, filtered, spread
 from fedsieve.aggregation.rule import largest_share, minority
 from fedsieve.registry import register
-
-ROUNDING = 1e-15  # a spread below this part of the squared norms is the rounding of K
 
 
 @register(
@@ -66,22 +62,10 @@ class CAF(GramRule):
         best, kept = np.inf, c
         while f > 0 and (total := c.sum()) > least + ROUNDING:
             w = c / total
-            Gw = G @ w
-            K = G - Gw[:, None] - Gw + w @ Gw
-            root = np.sqrt(w)
-            variance, u = _top(root[:, None] * K * root)
-            if variance < best:
-                best, kept = variance, w
-            if variance <= ROUNDING * (w @ np.abs(np.diagonal(G))):
+            along = spread(G, w)
+            if along.variance < best:
+                best, kept = along.variance, w
+            if along.none:
                 break
-            # divided before it is squared: the square of a far row's square would overflow
-            tau = np.square((K @ (root * u)) / np.sqrt(variance))
-            c = c * np.maximum(1 - tau / tau[c > 0].max(), 0)
+            c = filtered(c, along.tau)
         return kept
-
-
-def _top(M: FloatArray) -> tuple[float, FloatArray]:
-    """Largest eigenvalue and its unit eigenvector of a symmetric matrix."""
-    n = len(M)
-    values, vectors, _, _, _ = dsyevr(M, range="I", il=n, iu=n)
-    return max(float(values[0]), 0.0), vectors[:, 0]

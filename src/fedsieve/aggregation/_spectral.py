@@ -1,0 +1,108 @@
+"""What the spectral rules share: the direction along which weighted rows spread most.
+
+With weights w that sum to 1, q = sqrt(w), D = diag(q) and the Gram G of the rows about any point,
+
+    M = P D G D P,  P = I - q q^T,
+
+has the non-zero spectrum of Sigma = sum_i w_i (x_i - mu)(x_i - mu)^T, mu = sum_i w_i x_i. If
+(lambda, u) is the top eigenpair of M and z = G D u, then the top eigenvector v of Sigma has
+<v, x_i - mu> = (z_i - w^T z) / sqrt(lambda).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import eigh_tridiagonal
+from scipy.linalg.blas import dsymv
+from scipy.linalg.lapack import dsyevr
+
+from fedsieve.aggregation._door import FloatArray
+
+ROUNDING = 1e-15  # a variance below this part of the squared norms is the rounding of G
+DENSE = 256  # rows up to which LAPACK is as fast as Lanczos
+RESIDUAL = 1e-14  # part of lambda below which float64 tells a Ritz pair from an eigenpair no more
+STEPS = 300  # of Lanczos, a few times what a flat spectrum of 1000 rows takes
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """The top eigenpair of a weighted covariance, as a filter sees it.
+
+    Attributes:
+        variance: The eigenvalue lambda, >= 0.
+        tau: <v, x_i - mu>^2 for every row, (n,); 0 where the row weighs nothing.
+        none: Whether the variance is no more than rounding, so that the rows are equal.
+    """
+
+    variance: float
+    tau: FloatArray
+    none: bool
+
+
+def spread(G: FloatArray, w: FloatArray) -> Spread:
+    """Along which direction, and how far, weighted rows spread.
+
+    Args:
+        G: Gram of the rows, (n, n).
+        w: Weights, (n,), >= 0 and summing to 1.
+    """
+    tau, q = np.zeros(len(w)), np.sqrt(w)
+    squares = np.diagonal(G)
+    rounding = ROUNDING * float(w @ np.abs(squares))
+    if w @ squares - w @ G @ w <= rounding:  # the trace of M, no less than lambda
+        return Spread(0.0, tau, none=True)
+    variance, u = _dense(G, q) if len(w) <= DENSE else _lanczos(G, q)
+    if variance <= rounding:
+        return Spread(max(variance, 0.0), tau, none=True)
+    z = G @ (q * u)
+    # divided before it is squared: the square of a far row's square would overflow
+    tau[:] = np.square(np.where(w > 0, z - w @ z, 0) / np.sqrt(variance))
+    return Spread(variance, tau, none=False)
+
+
+def filtered(c: FloatArray, tau: FloatArray) -> FloatArray:
+    """c_i (1 - tau_i / max_j tau_j): the farthest row loses all of its mass."""
+    return np.asarray(c * np.maximum(1 - tau / tau.max(), 0))
+
+
+def _dense(G: FloatArray, q: FloatArray) -> tuple[float, FloatArray]:
+    n, w = len(G), q * q
+    Gw = G @ w
+    M = q[:, None] * (G - Gw[:, None] - Gw + w @ Gw) * q
+    values, vectors, _, _, _ = dsyevr(M, range="I", il=n, iu=n)
+    return float(values[0]), vectors[:, 0]
+
+
+def _lanczos(G: FloatArray, q: FloatArray) -> tuple[float, FloatArray]:
+    """Lanczos' method with full reorthogonalisation; staying orthogonal to q does the work of P."""
+    V = np.empty((min(STEPS, len(q)), len(q)))
+    V[0] = q
+    alpha: list[float] = []
+    beta: list[float] = []
+    # a fixed Gaussian vector has a part in every direction; rows decide nothing about it
+    r = q * np.random.default_rng(0).normal(size=len(q))
+    for j in range(1, len(V)):
+        for _ in range(2):  # twice is enough
+            r = r - (V[:j] @ r) @ V[:j]
+        left = float(np.linalg.norm(r))
+        if j > 1 and (j < 8 or j % 4 == 0 or left == 0):
+            top = (j - 2, j - 2)
+            values, s = eigh_tridiagonal(alpha, beta, select="i", select_range=top)
+            if left * abs(s[-1, 0]) <= RESIDUAL * values[0]:
+                return float(values[0]), s[:, 0] @ V[1:j]
+        if j > 1:
+            beta.append(left)
+        V[j] = r / left
+        r = q * dsymv(1.0, G.T, q * V[j])  # the transpose lies as Fortran wants it
+        alpha.append(float(V[j] @ r))
+    return _dense(G, q)
+
+
+def check_scale(sigma: float, expansion: float) -> None:
+    """Refuse what is no scale of honest messages."""
+    if not 0 <= sigma < np.inf:
+        raise ValueError(f"sigma={sigma!r} must be finite and >= 0")
+    if not 0 < expansion < np.inf:
+        raise ValueError(f"expansion={expansion!r} must be finite and > 0")

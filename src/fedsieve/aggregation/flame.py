@@ -1,0 +1,120 @@
+"""FLAME.
+
+Nguyen et al., "FLAME: taming backdoors in federated learning", USENIX Security 2022.
+
+    c_ij = 1 - cos(x_i, x_j),  A = the cluster that HDBSCAN(min_cluster_size = floor(n/2) + 1,
+           min_samples = 1, allow_single_cluster) finds in the distances c
+    S = median_i ||x_i||
+    R(x) = (1/|A|) sum_{i in A} min(1, S / ||x_i||) x_i + N(0, (lambda S)^2 I)
+
+A cluster of more than half of the rows never splits into two such clusters, so HDBSCAN comes down
+to single linkage: A is the first of its clusters, from the bottom up, that holds a majority.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+from torch import Tensor
+
+from fedsieve.aggregation._door import FloatArray, Rows
+from fedsieve.aggregation._gram import NEAR_TIE, gram, origin, squared_distances, weighted_sum
+from fedsieve.aggregation.facts import Facts
+from fedsieve.aggregation.rule import Rule, largest_share, minority
+from fedsieve.registry import register
+
+
+@register("rule", "flame", paper='Nguyen et al., "FLAME", USENIX Security 2022')
+@dataclass(frozen=True)
+class FLAME(Rule):
+    """FLAME: clips the majority cluster of directions to the median norm, and may add noise.
+
+    The cluster does not depend on f. With client weights, the mean is weighted, and a client that
+    weighs nothing is not counted.
+
+    Args:
+        f: Number of Byzantine clients, 2f < n.
+        lambda_: Standard deviation of the noise over the median norm, >= 0; 0 adds none. This
+            noise blurs backdoors; it is no privacy mechanism.
+        seed: Of the noise, an integer >= 0. The same stack gives the same result; give every round
+            another seed.
+
+    Raises:
+        ValueError: An argument out of range, or at the first use 2f >= n.
+
+    Example:
+        >>> FLAME(f=1)(torch.tensor([[1.0, 0.0], [2.0, 0.1], [2.0, 0.0], [-9.0, 9.0]]))
+        tensor([1.6663, 0.0333])
+    """
+
+    lambda_: float = 0.0
+    seed: int = 0
+    lacks: ClassVar[Facts] = Facts.TRANSLATES | Facts.CONVEX | Facts.AVERAGES
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.lambda_ < np.inf:
+            raise ValueError(f"lambda_={self.lambda_!r} must be finite and >= 0")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed={self.seed!r} must be an integer >= 0")
+
+    def breakdown(self, n: int) -> int:
+        """2f < n."""
+        return minority(n)
+
+    def kappa(self, n: int) -> float | None:  # noqa: ARG002
+        """None: the error depends on where the origin is."""
+        return None
+
+    def _combine(self, rows: Rows, *, explain: bool) -> tuple[Tensor, FloatArray | None]:  # noqa: ARG002
+        X, n = rows.data, len(rows.data)
+        largest_share(rows.share, n, self.f - rows.removed)
+        p = np.full(n, 1 / n) if rows.share is None else rows.share
+        heard = np.flatnonzero(p)
+        c, norms = cosine_distances(gram(rows, origin(rows)))
+        S = float(np.median(norms[heard]))
+        A = heard[majority(c[np.ix_(heard, heard)])]
+        w = np.zeros(n)
+        gamma = np.where(norms > S, S / np.maximum(norms, np.finfo(float).tiny), 1.0)
+        w[A] = p[A] / p[A].sum() * gamma[A]
+        vector = weighted_sum(w, X)
+        if self.lambda_:
+            noise = np.random.default_rng(self.seed).normal(size=X.shape[1])
+            vector += torch.from_numpy(noise * (self.lambda_ * S * rows.scale)).to(X)
+        return vector, w
+
+
+def cosine_distances(G: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """1 - cos of the angles at the last point, (m, m), and distances to it, (m,).
+
+    The cosine of a row of length 0 is 0. Rows near each other get their small angle from their
+    distance, which has more digits: 2 |x| |y| (1 - cos) = |x - y|^2 - (|x| - |y|)^2.
+    """
+    D = squared_distances(G)
+    relative = (np.diagonal(G) - 2 * G[-1])[:-1]  # squared lengths, up to one constant
+    norms = np.sqrt(D[-1, :-1])
+    D = D[:-1, :-1]
+    product = norms[:, None] * norms
+    inner = G[:-1, :-1] - G[-1, :-1, None] - G[-1, :-1] + G[-1, -1]
+    safe = np.where(product > 0, product, 1)
+    gap = (relative[:, None] - relative) / np.where(product > 0, norms[:, None] + norms, 1)
+    c = np.where(product > D, (D - gap**2) / (2 * safe), 1 - inner / safe)
+    c = np.where(product > 0, np.clip(c, 0, 2), 1.0)
+    np.fill_diagonal(c, 0)
+    return c, norms
+
+
+def majority(c: FloatArray) -> NDArray[np.intp]:
+    """The first single-linkage cluster with more than half of the points, (m,) positions."""
+    if len(c) == 1:
+        return np.array([0])
+    tree = linkage(squareform((c + c.T) / 2), "single")
+    reach = tree[np.argmax(tree[:, 3] > len(c) / 2), 2]
+    labels = fcluster(tree, reach * (1 + NEAR_TIE), criterion="distance")
+    return np.flatnonzero(labels == np.bincount(labels).argmax())

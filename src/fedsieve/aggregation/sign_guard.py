@@ -1,0 +1,137 @@
+"""SignGuard.
+
+Xu, Huang, Song, Lan, "Byzantine-robust federated learning through collaborative malicious gradient
+filtering", ICDCS 2022. With M = median_i ||x_i||:
+
+    S_1 = {i : L <= ||x_i|| / M <= R}
+    S_2 = the largest cluster that mean shift finds among the rows' shares of positive, zero and
+          negative signs on coordinates sampled at random
+    R(x) = mean over i in S_1 and S_2 of min(1, M / ||x_i||) x_i
+
+Mean shift moves every point to the mean of the points within its bandwidth until it rests, and
+the bandwidth is the mean distance to the farthest of the nearest half of the points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+from torch import Tensor
+
+from fedsieve.aggregation._door import FloatArray, Rows, TooManyFaultyClients
+from fedsieve.aggregation._gram import weighted_sum
+from fedsieve.aggregation.facts import Facts
+from fedsieve.aggregation.rule import Rule, largest_share, minority
+from fedsieve.registry import register
+
+SHIFTS = 300  # at most; points rest after a few
+ROUNDING = 1e-12  # of shares of signs, which lie in [0, 1]
+
+
+@register("rule", "sign-guard", paper='Xu et al., "SignGuard", ICDCS 2022')
+@dataclass(frozen=True)
+class SignGuard(Rule):
+    """SignGuard: keeps messages of ordinary length and ordinary signs, clipped to the median norm.
+
+    The filters do not depend on f. With client weights, the mean is weighted, and a client that
+    weighs nothing is not counted.
+
+    Args:
+        f: Number of Byzantine clients, 2f < n.
+        L: Smallest norm kept, over the median norm, in [0, 1].
+        R: Largest norm kept, over the median norm, >= 1.
+        fraction: Share of the coordinates whose signs are looked at, in (0, 1].
+        seed: Of their choice, an integer >= 0. The same stack gives the same result; give every
+            round another seed, unknown to the clients until they have sent their messages.
+
+    Raises:
+        ValueError: An argument out of range, or at the first use 2f >= n.
+        TooManyFaultyClients: No message passes both filters.
+
+    Example:
+        >>> SignGuard(f=1)(torch.tensor([[1.0], [2.0], [3.0], [2.0], [99.0]]))
+        tensor([1.7500])
+    """
+
+    L: float = 0.1
+    R: float = 3.0
+    fraction: float = 0.1
+    seed: int = 0
+    lacks: ClassVar[Facts] = Facts.TRANSLATES | Facts.CONVEX | Facts.AVERAGES
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.L <= 1:
+            raise ValueError(f"L={self.L!r} must be in [0, 1]")
+        if not 1 <= self.R < np.inf:
+            raise ValueError(f"R={self.R!r} must be finite and >= 1")
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"fraction={self.fraction!r} must be in (0, 1]")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed={self.seed!r} must be an integer >= 0")
+
+    def breakdown(self, n: int) -> int:
+        """2f < n."""
+        return minority(n)
+
+    def kappa(self, n: int) -> float | None:  # noqa: ARG002
+        """None: the error depends on where the origin is."""
+        return None
+
+    def _combine(self, rows: Rows, *, explain: bool) -> tuple[Tensor, FloatArray | None]:  # noqa: ARG002
+        X, n = rows.data, len(rows.data)
+        largest_share(rows.share, n, self.f - rows.removed)
+        p = np.full(n, 1 / n) if rows.share is None else rows.share
+        heard = np.flatnonzero(p)
+        scaled = X if rows.scale == 1 else X.double() / rows.scale
+        norms = torch.linalg.vector_norm(scaled, dim=1, dtype=torch.float64).cpu().numpy()
+        M = np.median(norms[heard])
+        good = (norms >= self.L * M) & (norms <= self.R * M) & (p > 0)
+        good &= np.isin(np.arange(n), heard[largest_cluster(self._signs(X)[heard])])
+        if not good.any():
+            raise TooManyFaultyClients(f"no message passes both filters of {self!r}")
+        clip = np.where(norms > M, M / np.maximum(norms, np.finfo(float).tiny), 1.0)
+        w = np.where(good, p * clip / p[good].sum(), 0)
+        return weighted_sum(w, X), w
+
+    def _signs(self, X: Tensor) -> FloatArray:
+        """Shares of positive, zero and negative values on the sampled coordinates, (n, 3)."""
+        k = X.shape[1]
+        size = ceil(self.fraction * k)
+        at = np.sort(np.random.default_rng(self.seed).choice(k, size, replace=False))
+        signs = X[:, torch.from_numpy(at).to(X.device)].sign()
+        shares = [(signs == s).double().mean(dim=1) for s in (1, 0, -1)]
+        return np.asarray(torch.stack(shares, dim=1).cpu().numpy())
+
+
+def bandwidth(points: FloatArray) -> float:
+    """Mean distance to the farthest of the nearest half of all points, oneself included."""
+    half = max(len(points) // 2, 1)
+    return float(np.sort(cdist(points, points), axis=1)[:, half - 1].mean())
+
+
+def largest_cluster(points: FloatArray) -> NDArray[np.intp]:
+    """Positions of the largest cluster of mean shift with a flat kernel."""
+    reach = bandwidth(points) + ROUNDING
+    centres = points
+    for _ in range(SHIFTS):
+        near = cdist(centres, points) <= reach
+        moved = near @ points / near.sum(axis=1, keepdims=True)
+        still = np.abs(moved - centres).max() <= ROUNDING
+        centres = moved
+        if still:
+            break
+    # of centres within one reach of each other, the one with the most points stays
+    order = np.lexsort((*np.round(-centres.T, 9)[::-1], -near.sum(axis=1)))
+    kept: list[int] = []
+    for i in order:
+        if not kept or cdist(centres[[i]], centres[kept]).min() > reach:
+            kept.append(int(i))
+    labels = cdist(points, centres[kept]).argmin(axis=1)
+    return np.flatnonzero(labels == np.bincount(labels).argmax())
