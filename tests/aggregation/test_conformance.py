@@ -8,7 +8,10 @@ from fedsieve.aggregation import Rule, TooManyFaultyClients
 from fedsieve.registry import components
 
 N, F, K = 9, 2, 6
-NOT_ROBUST = {"mean"}  # withstands unusable rows only
+NOT_ROBUST = {"mean", "robust-learning-rate"}  # withstand unusable rows only
+NOT_THE_MEAN = {"median", "majority-vote", "robust-learning-rate"}  # not even for f = 0
+SIGNS = {"majority-vote"}  # hear no lengths
+NOT_TRANSLATED = SIGNS | {"robust-learning-rate"}  # zero is a special place for them
 
 RULES = {c.name: c for c in components("rule")}
 PRES = {c.name: c for c in components("pre-aggregator")}
@@ -88,7 +91,8 @@ def test_unusable_rows_reduce_n_and_f(name):
 def test_identical_rows_and_zeros_return_the_row(name, dtype):
     for value in (0.0, 1.0, -3.7, 1e30):
         stack = torch.full((N, K), value, dtype=dtype)
-        torch.testing.assert_close(build(name)(stack), stack[0])
+        row = stack[0].sign() if name[1] in SIGNS else stack[0]
+        torch.testing.assert_close(build(name)(stack), row)
 
 
 @every
@@ -101,6 +105,8 @@ def test_f_rows_against_identical_ones_lose(name):
 
 @every
 def test_without_byzantine_clients_it_is_the_mean(name):
+    if name[1] in NOT_THE_MEAN:
+        pytest.skip("it is another figure of the middle")
     stack = honest(dtype=torch.float64)
     torch.testing.assert_close(build(name, 0)(stack), stack.mean(0))
     assert build(name, 0).kappa(N) == 0
@@ -109,11 +115,14 @@ def test_without_byzantine_clients_it_is_the_mean(name):
 @every
 def test_one_client(name):
     stack = honest(n=1)
-    torch.testing.assert_close(build(name, 0)(stack), stack[0])
+    row = stack[0].sign() if name[1] in SIGNS else stack[0]
+    torch.testing.assert_close(build(name, 0)(stack), row)
 
 
 @every
 def test_common_offset_with_small_spread(name):
+    if name[1] in SIGNS:
+        pytest.skip("it hears no lengths")
     rng = np.random.default_rng(3)
     stack = torch.from_numpy(rng.normal(1e4, 1e-3, (N, 1000))).float()
     stack[:F] = 1e4 + 0.05
@@ -127,7 +136,7 @@ def test_scale_equivariance(name, scale):
     stack = honest(dtype=torch.float64)
     stack[:F] += 3
     out = build(name)(stack * scale)
-    torch.testing.assert_close(out / scale, build(name)(stack))
+    torch.testing.assert_close(out / (1 if name[1] in SIGNS else scale), build(name)(stack))
 
 
 @every
@@ -137,7 +146,10 @@ def test_extreme_float32_scales(name, scale):
     stack[:F] += 3
     out = build(name)(stack * scale)
     torch.testing.assert_close(
-        out.double() / scale, build(name)(stack).double(), rtol=1e-3, atol=1e-3
+        out.double() / (1 if name[1] in SIGNS else scale),
+        build(name)(stack).double(),
+        rtol=1e-3,
+        atol=1e-3,
     )
 
 
@@ -148,6 +160,8 @@ def test_permutation_and_translation(name):
     out = build(name)(stack)
     order = np.random.default_rng(5).permutation(N)
     torch.testing.assert_close(build(name)(stack[order]), out)
+    if name[1] in NOT_TRANSLATED:
+        return
     shift = torch.linspace(-4, 9, K, dtype=torch.float64)
     torch.testing.assert_close(build(name)(stack + shift), out + shift)
 
