@@ -65,13 +65,15 @@ def reduce_columns(
     half = np.float64(0.5)
     for origin in range(start, stop, STRETCH):
         width = min(STRETCH, stop - origin)
-        for i in range(n):
+        for i in range(n):  # through views: an index that might be negative costs the vector loop
+            source, target = X[i, origin : origin + width], stretch[i]
             for c in range(width):
-                stretch[i, c] = X[i, origin + c]
+                target[c] = source[c]
         for left in range(0, width, TILE):
             for i in range(n):
+                source, target = stretch[i, left : left + TILE], tile[i]
                 for c in range(TILE):
-                    tile[i, c] = stretch[i, left + c]
+                    target[c] = source[c]
             for s in range(len(steps)):
                 i, j = steps[s, 0], steps[s, 1]
                 for c in range(TILE):
@@ -90,5 +92,6 @@ def reduce_columns(
                     for c in range(TILE):
                         low, high = tile[r, c], tile[n - f + r, c]
                         total[c] += (low if median[c] - low <= high - median[c] else high) * share
-            for c in range(min(TILE, width - left)):
-                out[origin + left + c] = total[c]
+            result = out[origin + left : origin + min(left + TILE, width)]
+            for c in range(len(result)):
+                result[c] = total[c]
