@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedsieve.aggregation import MeaMed
+from fedsieve.aggregation._sorting import mean_of_nearest
 
 
 def around_median(X, f):
@@ -23,6 +24,13 @@ def test_equals_the_search(n, k, seed, data):
     rng = np.random.default_rng(seed)
     for X in (rng.normal(size=(n, k)), rng.integers(-3, 4, (n, k)).astype(np.float64)):
         np.testing.assert_allclose(MeaMed(f=f)(X), around_median(X, f), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("n", range(1, 12))
+def test_any_number_of_nearest_values(n):
+    X = torch.from_numpy(np.random.default_rng(n).normal(size=(n, 200)))
+    for f in range(n):
+        np.testing.assert_allclose(mean_of_nearest(X, f), around_median(X.numpy(), f), atol=1e-14)
 
 
 @pytest.mark.parametrize("n", [20, 80])

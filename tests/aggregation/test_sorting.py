@@ -90,12 +90,12 @@ def test_interpreted_and_numpy_give_the_same_bits(n, k, seed, double, data):
     values = rng.choice([rng.normal(size=(n, k)), rng.integers(-2, 3, (n, k)) * 0.5])
     values *= rng.choice([1, -1, 1e-41, 1e37])  # zeros of both signs, subnormals, near overflow
     X = torch.from_numpy(values).to(torch.float64 if double else torch.float32)
-    for nearest in (False, True):
+    for drop, nearest in ((f, False), (f, True), (n - 1, True)):
         into = X.new_empty(k)
-        steps = sorting._array(n, f, nearest)
-        _compiled.reduce_columns(X.numpy(), steps, f, nearest, into.numpy(), 0, k)
-        rows = sorting._ranked(X, sorting._steps(n, f, nearest), n)
-        out = sorting._mean(rows, f, nearest)
+        steps = sorting._array(n, drop, nearest)
+        _compiled.reduce_columns(X.numpy(), steps, drop, nearest, into.numpy(), 0, k)
+        rows = sorting._ranked(X, sorting._steps(n, drop, nearest), n)
+        out = sorting._mean(rows, drop, nearest)
         assert out.numpy().tobytes() == into.numpy().tobytes()
 
 

@@ -88,9 +88,9 @@ def reduce_columns(
             if nearest:
                 for c in range(TILE):
                     median[c] = half * tile[(n - 1) // 2, c] + half * tile[n // 2, c]
-                for r in range(f):
+                for r in range(max(n // 2 - (n - f), 0), min(f, n // 2)):
                     for c in range(TILE):
-                        low, high = tile[r, c], tile[n - f + r, c]
+                        low, high = tile[r, c], tile[r + n - f, c]
                         total[c] += (low if median[c] - low <= high - median[c] else high) * share
             result = out[origin + left : origin + min(left + TILE, width)]
             for c in range(len(result)):

@@ -48,9 +48,16 @@ def mean_of_middle(X: Tensor, f: int) -> Tensor:
 def mean_of_nearest(X: Tensor, f: int) -> Tensor:
     """Per coordinate the mean of the n - f values nearest to the median; of a tie the smaller.
 
-    Sorted, the n - 2f middle values are among them. The others are the f nearest of the f smallest
-    and the f largest: two sorted lists, whose merger starts with the nearer of x_(r) and
-    x_(n-f+r), r = 1..f (the first step of a bitonic merge).
+    Of the sorted values x_0 <= ... <= x_(n-1), those with f <= r < n - f are among them. The others
+    are the nearest of two sorted lists, below and above the median; their merger starts with the
+    nearer of x_r and x_(r+n-f) for each r (the first step of a bitonic merge).
+
+    Args:
+        X: Finite stack (n, k), left as it is.
+        f: f < n.
+
+    Returns:
+        As `mean_of_middle`.
     """
     return _reduced(X, f, nearest=True)
 
@@ -187,8 +194,8 @@ def _mean(rows: list[Tensor], f: int, nearest: bool) -> Tensor:
         total = total + row.double() * share
     if nearest:
         median = 0.5 * rows[(n - 1) // 2].double() + 0.5 * rows[n // 2].double()
-        for r in range(f):
-            low, high = rows[r].double(), rows[n - f + r].double()
+        for r in range(max(n // 2 - (n - f), 0), min(f, n // 2)):
+            low, high = rows[r].double(), rows[r + n - f].double()
             total = total + torch.where(median - low <= high - median, low, high) * share
     return torch.as_tensor(total).to(rows[0].dtype)
 
