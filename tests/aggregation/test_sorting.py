@@ -1,11 +1,15 @@
-"""The networks by the 0-1 principle: right on all 0-1 inputs means right on all inputs."""
+"""The networks by the 0-1 principle; their means against numpy; all paths against each other."""
 
+import builtins
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from fedsieve.aggregation import _compiled
 from fedsieve.aggregation import _sorting as sorting
 
 
@@ -20,20 +24,37 @@ def every_binary_column(n):
     return np.array(list(product([0, 1], repeat=n)), dtype=np.int8).T
 
 
+@pytest.fixture
+def paths(monkeypatch):
+    """Each way of computing, as a function that switches to it."""
+
+    def switch(kernel):
+        return lambda: monkeypatch.setattr(_compiled, "_loaded", [kernel])
+
+    ways = {"numpy": switch(None), "interpreted": switch(_compiled.reduce_columns)}
+    monkeypatch.setattr(_compiled, "_loaded", [])
+    if (compiled := _compiled.kernel(worth_it=True)) is not None:
+        ways["compiled"] = switch(compiled)
+    return ways
+
+
 @pytest.mark.parametrize("n", range(1, 13))
 def test_sorts(n):
     X = every_binary_column(n)
     assert np.array_equal(run(sorting.sorting_network(n), X), np.sort(X, axis=0))
 
 
+@pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("n", range(1, 13))
-def test_separates(n):
+def test_separates(n, ordered):
     X = every_binary_column(n)
     ranked = np.sort(X, axis=0)
     for f in range((n - 1) // 2 + 1):
-        out = run(sorting.separating_network(n, f), X)
+        out = run(sorting.separating_network(n, f, ordered=ordered), X)
         for part in (slice(0, f), slice(f, n - f), slice(n - f, n)):
             assert np.array_equal(out[part].sum(0), ranked[part].sum(0))
+        if ordered:
+            assert np.array_equal(out[f : n - f], ranked[f : n - f])
 
 
 def test_published_sizes():
@@ -46,11 +67,114 @@ def test_needs_fewer_steps_to_separate_than_to_sort():
     assert sorting.separating_network(20, 0) == ()
 
 
-@pytest.mark.parametrize("n", [5, 65])
-def test_leaves_its_input_alone(n):
+@pytest.mark.parametrize("n", [1, 5, 65])
+def test_sorted_blocks_leave_the_stack_alone(n):
     X = torch.randn(n, 100, generator=torch.Generator().manual_seed(0))
     before = X.clone()
-    for part in sorting.separate(X, 2):
-        assert len(part.kept) == n - 4
-        assert torch.equal(part.values[part.kept].sort(0).values, X.sort(0).values[2:-2])
+    for columns, values in sorting.sorted_blocks(X):
+        assert torch.equal(values, X[:, columns].sort(0).values)
     assert torch.equal(X, before)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(1, 12) | st.sampled_from([64, 65, 70]),
+    k=st.integers(1, 20) | st.integers(120, 140),
+    seed=st.integers(0, 99),
+    double=st.booleans(),
+    data=st.data(),
+)
+def test_interpreted_and_numpy_give_the_same_bits(n, k, seed, double, data):
+    rng = np.random.default_rng(seed)
+    f = data.draw(st.integers(0, (n - 1) // 2))
+    values = rng.choice([rng.normal(size=(n, k)), rng.integers(-2, 3, (n, k)) * 0.5])
+    values *= rng.choice([1, -1, 1e-41, 1e37])  # zeros of both signs, subnormals, near overflow
+    X = torch.from_numpy(values).to(torch.float64 if double else torch.float32)
+    for drop, nearest in ((f, False), (f, True), (n - 1, True)):
+        into = X.new_empty(k)
+        steps = sorting._array(n, drop, nearest)
+        _compiled.reduce_columns(X.numpy(), steps, drop, nearest, into.numpy(), 0, k)
+        rows = sorting._ranked(X, sorting._steps(n, drop, nearest), n)
+        out = sorting._mean(rows, drop, nearest)
+        assert out.numpy().tobytes() == into.numpy().tobytes()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("mean", [sorting.mean_of_middle, sorting.mean_of_nearest])
+def test_numpy_and_compiled_give_the_same_bits(paths, mean, dtype):
+    if "compiled" not in paths:
+        pytest.skip("numba is not installed")
+    generator = torch.Generator().manual_seed(1)
+    for n, f in [(1, 0), (5, 2), (20, 4), (64, 20), (65, 20), (100, 49)]:
+        X = torch.randn(n, 4500, generator=generator, dtype=dtype)
+        X[:, ::3] = X[:, ::3].round(decimals=1)  # ties
+        for stack in (X, X.T.contiguous().T):
+            found = {}
+            for way in ("numpy", "compiled"):
+                paths[way]()
+                found[way] = mean(stack, f).numpy().tobytes()
+            assert found["compiled"] == found["numpy"]
+
+
+def test_in_place_and_by_values_take_the_same_minima():
+    X = torch.randn(20, 50, generator=torch.Generator().manual_seed(2))
+    steps = sorting.separating_network(20, 4)
+    assert torch.equal(
+        torch.stack(sorting._by_values(X, steps)), torch.stack(sorting._ranked(X, steps, 20))
+    )
+
+
+def test_threads_change_no_bit(monkeypatch):
+    X = torch.randn(7, 2001, generator=torch.Generator().manual_seed(3))
+    alone = sorting.mean_of_middle(X, 2)
+    monkeypatch.setattr(sorting, "GRAIN", 100)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert torch.equal(sorting.mean_of_middle(X, 2), alone)
+
+
+def test_an_error_in_a_thread_comes_to_light(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+
+    def fail(start, stop):
+        raise MemoryError(start)
+
+    with pytest.raises(MemoryError):
+        sorting.in_threads(fail, sorting.GRAIN, 20)
+
+
+def test_numba_is_loaded_for_large_stacks_only(monkeypatch):
+    monkeypatch.setattr(_compiled, "_loaded", [])
+    monkeypatch.setattr(_compiled, "_compile", lambda: None)
+    sorting.mean_of_middle(torch.ones(4, 8), 1)
+    assert _compiled._loaded == []
+    monkeypatch.setattr(sorting, "WORTH_COMPILING", 32)
+    sorting.mean_of_middle(torch.ones(4, 8), 1)
+    assert _compiled._loaded == [None]
+
+
+def test_without_numba_there_is_no_kernel(monkeypatch):
+    really_import = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name == "numba":
+            raise ImportError(name)
+        return really_import(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert _compiled._compile() is None
+
+
+def test_without_a_folder_for_its_cache_numba_compiles_in_memory(monkeypatch):
+    numba = pytest.importorskip("numba")
+    asked = []
+
+    def njit(**options):
+        asked.append(options)
+        if options.get("cache"):
+            raise_on_use = RuntimeError("cannot cache function: no locator available")
+            return lambda function: (_ for _ in ()).throw(raise_on_use)
+        return lambda function: function
+
+    monkeypatch.setattr(numba, "njit", njit)
+    assert _compiled._compile() is _compiled.reduce_columns
+    assert [options.get("cache") for options in asked] == [True, None]

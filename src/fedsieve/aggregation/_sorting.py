@@ -1,60 +1,83 @@
-"""Separating the smallest and largest values of every coordinate by a sorting network.
+"""Means of the middle values of every coordinate, by a sorting network.
 
 Batcher's odd-even merge sort (Batcher, "Sorting networks and their applications", 1968) sorts n
 numbers by a fixed sequence of compare-exchange steps. Applied to whole rows, a step is one
-elementwise minimum and one maximum: no branch, no index, the same on every device.
+elementwise minimum and one maximum: no branch, no index, the same on every device. The work runs
+block by block through the cache: compiled where numba is installed (extra ``fast``), in numpy where
+not, in torch on a device. All three give the same bits: they take the same minima, and add the kept
+values in the same order in float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from fedsieve.aggregation import _compiled
+
 BLOCK = 1 << 19  # entries worked on at a time: 2 MiB of float32, inside the second-level cache
-LARGEST_NETWORK = 64  # beyond, a comparison sort of each column needs fewer passes over the rows
+DEVICE_BLOCK = 1 << 26  # on a device: few launches, little memory beside the stack
+GRAIN = 1 << 18  # entries that are worth a thread of their own
+LARGEST_NETWORK = 64  # beyond, numpy's comparison sort needs fewer passes over the rows
+LARGEST_COMPILED = 2048  # beyond, a network's n log^2 n steps lose to a comparison sort
+WORTH_COMPILING = 1 << 20  # entries from which numpy takes longer than it takes to load numba
+
+Steps = tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, eq=False)
-class Separated:
-    """A block of columns whose values are separated by rank.
-
-    Attributes:
-        columns: Which columns of the stack.
-        values: (m, w), m >= n; what lies in rows ``kept`` are the middle values.
-        kept: The n - 2f rows that hold, in any order, all but the f smallest and largest values.
-    """
-
-    columns: slice
-    values: Tensor
-    kept: list[int]
-
-
-def separate(X: Tensor, f: int) -> Iterator[Separated]:
-    """The stack's columns, block by block, with the f smallest and f largest values set apart.
+def mean_of_middle(X: Tensor, f: int) -> Tensor:
+    """Per coordinate the mean of all but the f smallest and f largest values.
 
     Args:
         X: Finite stack (n, k), left as it is.
-        f: 2f < n.
+        f: 2f < n; (n - 1) // 2 gives the median.
+
+    Returns:
+        (k,) in the dtype and on the device of the stack; added up in float64.
     """
+    return _reduced(X, f, nearest=False)
+
+
+def mean_of_nearest(X: Tensor, f: int) -> Tensor:
+    """Per coordinate the mean of the n - f values nearest to the median; of a tie the smaller.
+
+    Of the sorted values x_0 <= ... <= x_(n-1), those with f <= r < n - f are among them. The others
+    are the nearest of two sorted lists, below and above the median; their merger starts with the
+    nearer of x_r and x_(r+n-f) for each r (the first step of a bitonic merge).
+
+    Args:
+        X: Finite stack (n, k), left as it is.
+        f: f < n.
+
+    Returns:
+        As `mean_of_middle`.
+    """
+    return _reduced(X, f, nearest=True)
+
+
+def sorted_blocks(X: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """The stack's columns, block by block, each sorted."""
     n, k = X.shape
-    width = max(BLOCK // n, 1) if X.device.type == "cpu" else k
-    for start in range(0, k, width):
-        columns = slice(start, min(start + width, k))
-        if n > LARGEST_NETWORK:
-            yield Separated(columns, _sorted(X[:, columns]), list(range(f, n - f)))
-        else:
-            values, at = _exchanged(X[:, columns], separating_network(n, f))
-            yield Separated(columns, values, at[f : n - f])
+    for columns in blocks(0, k, n, on_cpu=X.device.type == "cpu"):
+        yield columns, torch.stack(_ranked(X[:, columns], sorting_network(n), n))
+
+
+def blocks(start: int, stop: int, n: int, *, on_cpu: bool = True) -> Iterator[slice]:
+    """Slices of columns that fit the cache together with n rows of them."""
+    width = max((BLOCK if on_cpu else DEVICE_BLOCK) // n, 1)
+    for left in range(start, stop, width):
+        yield slice(left, min(left + width, stop))
 
 
 @cache
-def sorting_network(n: int) -> tuple[tuple[int, int], ...]:
+def sorting_network(n: int) -> Steps:
     """Steps (i, j), i < j, that move the smaller value to i: Batcher's network for any n."""
     steps = []
     p = 1
@@ -71,14 +94,16 @@ def sorting_network(n: int) -> tuple[tuple[int, int], ...]:
 
 
 @cache
-def separating_network(n: int, f: int) -> tuple[tuple[int, int], ...]:
-    """The steps that matter when the order inside the lowest f, the middle, the top f does not.
+def separating_network(n: int, f: int, *, ordered: bool = False) -> Steps:
+    """The steps that matter when the order inside the lowest f and the top f does not.
 
-    Going backwards, a step between two wires that what follows treats alike is superfluous; before
-    a step that stays, its two wires are alike, and like no other.
+    Nor does the order of the middle ones, unless ``ordered``. Going backwards, a step between two
+    wires that what follows treats alike is superfluous; before a step that stays, its two wires are
+    alike, and like no other.
     """
-    alike = [0] * f + [1] * (n - 2 * f) + [2] * f
-    fresh = 3
+    middle = range(2, 2 + n - 2 * f) if ordered else [2] * (n - 2 * f)
+    alike = [0] * f + list(middle) + [1] * f
+    fresh = n + 2
     steps = []
     for i, j in reversed(sorting_network(n)):
         if alike[i] != alike[j]:
@@ -88,21 +113,91 @@ def separating_network(n: int, f: int) -> tuple[tuple[int, int], ...]:
     return tuple(reversed(steps))
 
 
-def _exchanged(block: Tensor, steps: tuple[tuple[int, int], ...]) -> tuple[Tensor, list[int]]:
-    """The block after all steps, and where each wire's row has come to lie."""
-    n = len(block)
-    values = block.new_empty(n + 1, block.shape[1])
-    values[:n], values[n] = block, 0  # finite, because a weight of 0 will multiply it
-    at, spare = list(range(n)), n
+def in_threads(work: Callable[[int, int], None], k: int, n: int) -> None:
+    """Call ``work(start, stop)`` on equal parts of k columns, in as many threads as torch may use.
+
+    Columns do not know each other, so that the parts change no bit.
+    """
+    parts = max(min(torch.get_num_threads(), n * k // GRAIN), 1)
+    edges = [k * part // parts for part in range(parts + 1)]
+    if parts == 1:
+        return work(0, k)
+    with ThreadPoolExecutor(parts) as pool:
+        list(pool.map(work, edges[:-1], edges[1:]))  # a list, so that errors come to light
+    return None
+
+
+def _reduced(X: Tensor, f: int, *, nearest: bool) -> Tensor:
+    n, k = X.shape
+    out = X.new_empty(k)
+    if X.device.type != "cpu":
+        for columns in blocks(0, k, n, on_cpu=False):
+            out[columns] = _mean(_ranked(X[:, columns], _steps(n, f, nearest), n), f, nearest)
+        return out
+    kernel = _compiled.kernel(worth_it=X.numel() >= WORTH_COMPILING)
+    if kernel is not None and n <= LARGEST_COMPILED:
+        rows, steps, into = X.contiguous().numpy(), _array(n, f, nearest), out.numpy()
+        in_threads(lambda start, stop: kernel(rows, steps, f, nearest, into, start, stop), k, n)
+        return out
+
+    def work(start: int, stop: int) -> None:
+        for columns in blocks(start, stop, n):
+            out[columns] = _mean(_ranked(X[:, columns], _steps(n, f, nearest), n), f, nearest)
+
+    in_threads(work, k, n)
+    return out
+
+
+def _steps(n: int, f: int, nearest: bool) -> Steps:
+    """Beyond `LARGEST_NETWORK` the kept values come in order, as a comparison sort leaves them."""
+    if nearest:
+        return sorting_network(n)
+    return separating_network(n, f, ordered=n > LARGEST_NETWORK)
+
+
+@cache
+def _array(n: int, f: int, nearest: bool) -> NDArray[np.int64]:
+    return np.array(_steps(n, f, nearest), np.int64).reshape(-1, 2)
+
+
+def _ranked(block: Tensor, steps: Steps, n: int) -> list[Tensor]:
+    """The rows after all steps; the block is left as it is."""
+    if block.device.type != "cpu":
+        return _by_values(block, steps) if n <= LARGEST_NETWORK else list(block.sort(dim=0).values)
+    if n > LARGEST_NETWORK:
+        return list(torch.from_numpy(np.sort(block.numpy(), axis=0)))
     # numpy's calls cost a third of torch's, and a network makes hundreds
-    xp: Any = np if values.device.type == "cpu" else torch
-    row = list(values.numpy() if xp is np else values)
+    space = np.empty((n + 1, block.shape[1]), block.numpy().dtype)
+    space[:n] = block.numpy()
+    rows, spare = list(space[:n]), space[n]
     for i, j in steps:
-        low, high = row[at[i]], row[at[j]]
-        xp.minimum(low, high, out=row[spare])
-        xp.maximum(low, high, out=high)
-        at[i], spare = spare, at[i]
-    return values, at
+        np.minimum(rows[i], rows[j], out=spare)
+        np.maximum(rows[i], rows[j], out=rows[j])
+        rows[i], spare = spare, rows[i]
+    return [torch.from_numpy(row) for row in rows]
+
+
+def _by_values(block: Tensor, steps: Steps) -> list[Tensor]:
+    """The same without writing in place: a graph of elementwise operations, to be fused at will."""
+    rows = list(block)
+    for i, j in steps:
+        rows[i], rows[j] = torch.minimum(rows[i], rows[j]), torch.maximum(rows[i], rows[j])
+    return rows
+
+
+def _mean(rows: list[Tensor], f: int, nearest: bool) -> Tensor:
+    """The mean of the middle rows, or of the nearest; as the compiled kernel, line by line."""
+    n = len(rows)
+    share = 1 / (n - f if nearest else n - 2 * f)
+    total: Any = 0.0  # a positive zero: the sign of a zero must not depend on the order of equals
+    for row in rows[f : n - f]:
+        total = total + row.double() * share
+    if nearest:
+        median = 0.5 * rows[(n - 1) // 2].double() + 0.5 * rows[n // 2].double()
+        for r in range(max(n // 2 - (n - f), 0), min(f, n // 2)):
+            low, high = rows[r].double(), rows[r + n - f].double()
+            total = total + torch.where(median - low <= high - median, low, high) * share
+    return torch.as_tensor(total).to(rows[0].dtype)
 
 
 def ranked(block: Tensor) -> Tensor:
@@ -110,9 +205,3 @@ def ranked(block: Tensor) -> Tensor:
     if block.device.type == "cpu":  # numpy's sort is vectorised, torch's is not
         return torch.from_numpy(np.argsort(block.numpy(), axis=0))
     return block.argsort(dim=0)
-
-
-def _sorted(block: Tensor) -> Tensor:
-    if block.device.type == "cpu":
-        return torch.from_numpy(np.sort(block.numpy(), axis=0))
-    return block.sort(dim=0).values

@@ -1,0 +1,195 @@
+"""How fast rules are: ours, ByzFL's, and the plain products that no rule can beat, in one run.
+
+    python benchmarks/aggregation.py [--sizes 20x1000000 ...] [--threads 1 2] [--only RULE ...]
+
+Every library works in a process of its own on the same stack of normal float32 numbers, one after
+another; each process also measures `X.mean(0)`, so that a ratio never spans two processes. f is a
+fifth of n. Our rules come from the registry; a rule that f alone does not define, or that refuses
+the (n, f), says so in its row. A peer is left out of stacks above 2 * 10^7 entries, which take it
+minutes. A complete run writes results/aggregation.json and .png; a partial one puts its rows in the
+place of older ones where --out says. Linux only (/proc tells the memory).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from peers._environments import PeerError, make, python
+
+HERE = Path(__file__).resolve().parent
+SIZES = [
+    (20, 10**4),
+    (20, 10**5),
+    (20, 10**6),
+    (20, 10**7),
+    (100, 10**5),
+    (100, 10**6),
+    (1000, 10**4),
+]
+ENVIRONMENTS = {"torch": None, "fedsieve": None, "byzfl": "byzfl"}
+PEER_ENTRIES = 2 * 10**7
+CORES = 2
+COORDINATEWISE = ("median", "trimmed-mean", "meamed")
+TARGETS = {20: 3.0, 100: 12.0}  # times X.mean(0), at d >= 10^6 on two cores
+STACKS = 1.5  # target: extra memory in stacks
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    names = [f"{n}x{d}" for n, d in SIZES]
+    parser.add_argument("--sizes", nargs="+", choices=names, default=names)
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, CORES])
+    libraries = list(ENVIRONMENTS)
+    parser.add_argument("--libraries", nargs="+", choices=libraries, default=libraries)
+    parser.add_argument("--only", nargs="+", default=[], metavar="RULE")
+    parser.add_argument("--budget", type=float, default=1.0, help="seconds for the calls of a rule")
+    parser.add_argument("--timeout", type=float, default=300.0, help="seconds for one process")
+    parser.add_argument("--out", type=Path, help="folder of the results of a partial run")
+    args = parser.parse_args()
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    rows: list[dict[str, Any]] = []
+    for size in args.sizes:
+        n, d = map(int, size.split("x"))
+        for threads in args.threads:
+            for library in args.libraries:
+                if ENVIRONMENTS[library] and n * d > PEER_ENTRIES:
+                    continue
+                found = run(library, n, d, threads, args)
+                rows += found
+                print("\n".join(line(row) for row in found), flush=True)
+    print("\n".join(verdicts(rows)))
+    complete = args.sizes == names and args.libraries == libraries and not args.only
+    folder = HERE / "results" if complete else args.out
+    if folder is not None:
+        write(folder, rows)
+
+
+def run(
+    library: str, n: int, d: int, threads: int, args: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """The rows of one library on one stack; what was done before a timeout counts."""
+    environment, where = ENVIRONMENTS[library], {"library": library, "n": n, "d": d}
+    try:
+        if environment:
+            make(environment)
+    except PeerError as error:
+        return [{**where, "threads": threads, "rule": "all", "error": str(error)}]
+    command = [str(python(environment)), "-m", "peers.aggregate", "--library", library]
+    command += ["--n", str(n), "--d", str(d), "--f", str(n // 5), "--threads", str(threads)]
+    command += ["--budget", str(args.budget), "--only", *args.only]
+    variables = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
+    try:
+        done = subprocess.run(
+            command,
+            cwd=HERE,
+            env=variables,
+            capture_output=True,
+            text=True,
+            timeout=args.timeout,
+            check=False,
+        )
+        told, failure = done.stdout, done.stderr.strip().rpartition("\n")[2]
+        failed = done.returncode != 0
+    except subprocess.TimeoutExpired as error:
+        told, failure = (error.stdout or b"").decode(), f"no end within {args.timeout:.0f} s"
+        failed = True
+    rows = [{**where, "threads": threads, **json.loads(text)} for text in told.splitlines()]
+    if failed:
+        rows.append({**where, "threads": threads, "rule": "rest", "error": failure[:160]})
+    floor = next((row["median"] for row in rows if row["rule"] == "X.mean(0)"), math.nan)
+    for row in rows:
+        if "median" in row:
+            row["to_mean"] = row["median"] / floor
+            row["stacks"] = row["extra"] / (4 * n * d)
+    return rows
+
+
+def line(row: dict[str, Any]) -> str:
+    head = f"{row['n']:5} {row['d']:9,} {row['threads']} {row['library']:9} {row['rule']:24}"
+    if "error" in row:
+        return f"{head} {row['error']}"
+    return (
+        f"{head} {1e3 * row['median']:10.2f} ms {row['to_mean']:8.2f} x mean "
+        f"{row['stacks']:6.2f} stacks, first call {row['first']:.2f} s"
+    )
+
+
+def verdicts(rows: list[dict[str, Any]]) -> list[str]:
+    """Whether the targets are met."""
+    told = []
+    for row in rows:
+        if row["library"] != "fedsieve" or "median" not in row:
+            continue
+        where = f"{row['rule']} at n={row['n']}, d={row['d']:,}, {row['threads']} thread(s)"
+        limit = TARGETS.get(row["n"], math.inf)
+        if row["d"] >= 10**6 and row["threads"] == CORES and row["rule"] in COORDINATEWISE:
+            word = "met" if row["to_mean"] <= limit else "MISSED"
+            told.append(f"{word}: {where}: {row['to_mean']:.2f} x mean (at most {limit:g})")
+        if row["d"] >= 10**6 and row["stacks"] > STACKS:
+            told.append(f"MISSED: {where}: {row['stacks']:.2f} stacks extra (at most {STACKS})")
+    return told
+
+
+def write(folder: Path, rows: list[dict[str, Any]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    machine = {"cores": CORES, "machine": platform.machine(), "python": platform.python_version()}
+    told = {"measured": datetime.now(UTC).isoformat(timespec="seconds"), **machine, "rows": rows}
+    file = folder / "aggregation.json"
+    if file.exists():
+        measured = {place(row) for row in rows}
+        old = json.loads(file.read_text())["rows"]
+        rows[:0] = [row for row in old if place(row) not in measured]
+    rows.sort(key=lambda row: place(row)[:3])
+    file.write_text(json.dumps(told, indent=1) + "\n")
+    plot(folder / "aggregation.png", rows)
+
+
+def place(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What a row is about."""
+    return row["n"], row["d"], row["threads"], row["library"]
+
+
+def plot(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Times the mean, one panel per size, at the most threads."""
+    mpl.use("agg")
+    import matplotlib.pyplot as plt
+
+    rows = [row for row in rows if "to_mean" in row and row["rule"] != "X.mean(0)"]
+    threads = max(row["threads"] for row in rows)
+    sizes = sorted({(row["n"], row["d"]) for row in rows})
+    rules = sorted({row["rule"] for row in rows}, reverse=True)
+    figure, axes = plt.subplots(
+        1,
+        len(sizes),
+        sharey=True,
+        squeeze=False,
+        figsize=(2.6 * len(sizes) + 2, len(rules) / 4 + 2),
+    )
+    for (n, d), axis in zip(sizes, axes[0], strict=True):
+        here = [row for row in rows if (row["n"], row["d"], row["threads"]) == (n, d, threads)]
+        for library, marker in zip(ENVIRONMENTS, "x^o", strict=False):
+            own = [row for row in here if row["library"] == library]
+            places = [rules.index(row["rule"]) for row in own]
+            axis.plot([row["to_mean"] for row in own], places, marker, label=library)
+        axis.axvline(1, color="grey", linewidth=0.8)
+        axis.set(title=f"n = {n}, d = {d:,}", xscale="log", xlabel="times X.mean(0)")
+        axis.set_yticks(range(len(rules)), rules)
+        axis.grid(alpha=0.3)
+    axes[0][0].legend()
+    figure.suptitle(f"Aggregation, float32, {threads} threads: lower is faster")
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The sorting network as one compiled loop, for where numba is installed (extra ``fast``).
+
+Columns are taken in tiles: a tile is copied once, goes through all steps in the first-level cache,
+and leaves as one sum per column. The steps are data, so that one compilation, kept on disk, serves
+every n and f. Without fast-math, every operation rounds as it does in numpy and torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+TILE = 128  # columns; constant, so that the compiler knows the trip count
+STRETCH = 2048  # columns copied at a time: shorter reads of every row leave the memory waiting
+PADDING = 16  # columns; rows a power of two apart would compete for the same cache lines
+
+Kernel = Callable[..., None]
+
+_loaded: list[Kernel | None] = []
+
+
+def kernel(*, worth_it: bool) -> Kernel | None:
+    """The compiled `reduce_columns`, ``None`` without numba.
+
+    Args:
+        worth_it: Whether the work at hand is worth loading it; once loaded it always serves.
+    """
+    if not _loaded and worth_it:
+        _loaded.append(_compile())
+    return _loaded[0] if _loaded else None
+
+
+def _compile() -> Kernel | None:
+    try:
+        from numba import njit
+    except ImportError:
+        return None
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    try:
+        compiled = njit(cache=True, **options)(reduce_columns)
+    except RuntimeError:  # no folder can be written to: compile in every process
+        compiled = njit(**options)(reduce_columns)
+    return compiled  # type: ignore[no-any-return]
+
+
+def reduce_columns(
+    X: NDArray[Any],
+    steps: NDArray[np.int64],
+    f: int,
+    nearest: bool,
+    out: NDArray[Any],
+    start: int,
+    stop: int,
+) -> None:
+    """Mean of the middle, or of the nearest to the median, of each column from start to stop."""
+    n = X.shape[0]
+    stretch = np.zeros((n, STRETCH + PADDING), X.dtype)
+    tile = np.zeros((n, TILE), X.dtype)
+    total = np.zeros(TILE)
+    median = np.zeros(TILE)
+    share = np.float64(1 / (n - f if nearest else n - 2 * f))  # float32 * float64 is float64
+    half = np.float64(0.5)
+    for origin in range(start, stop, STRETCH):
+        width = min(STRETCH, stop - origin)
+        for i in range(n):  # through views: an index that might be negative costs the vector loop
+            source, target = X[i, origin : origin + width], stretch[i]
+            for c in range(width):
+                target[c] = source[c]
+        for left in range(0, width, TILE):
+            for i in range(n):
+                source, target = stretch[i, left : left + TILE], tile[i]
+                for c in range(TILE):
+                    target[c] = source[c]
+            for s in range(len(steps)):
+                i, j = steps[s, 0], steps[s, 1]
+                for c in range(TILE):
+                    a, b = tile[i, c], tile[j, c]
+                    tile[i, c] = a if a < b else b
+                    tile[j, c] = b if a < b else a
+            for c in range(TILE):
+                total[c] = 0
+            for i in range(f, n - f):
+                for c in range(TILE):
+                    total[c] += tile[i, c] * share
+            if nearest:
+                for c in range(TILE):
+                    median[c] = half * tile[(n - 1) // 2, c] + half * tile[n // 2, c]
+                for r in range(max(n // 2 - (n - f), 0), min(f, n // 2)):
+                    for c in range(TILE):
+                        low, high = tile[r, c], tile[r + n - f, c]
+                        total[c] += (low if median[c] - low <= high - median[c] else high) * share
+            result = out[origin + left : origin + min(left + TILE, width)]
+            for c in range(len(result)):
+                result[c] = total[c]

@@ -1,0 +1,97 @@
+"""The robust learning rate.
+
+Ozdayi, Kantarcioglu, Gel, "Defending against backdoors in federated learning with robust learning
+rate", AAAI 2021. Where too few clients agree on the sign, the server steps the other way:
+
+    eta_j = +eta if |sum_i sign(x_ij)| >= theta else -eta,   R(x)_j = (eta_j / eta) mean_i x_ij.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedsieve.aggregation._coordinatewise import ROUNDING, Coordinatewise, sign_votes
+from fedsieve.aggregation._door import FloatArray
+from fedsieve.aggregation._gram import weighted_sum
+from fedsieve.aggregation.facts import Facts
+from fedsieve.aggregation.rule import largest_share, minority
+from fedsieve.registry import register
+
+
+@register(
+    "rule",
+    "robust-learning-rate",
+    paper='Ozdayi et al., "Defending against backdoors with robust learning rate", AAAI 2021',
+)
+@dataclass(frozen=True)
+class RobustLearningRate(Coordinatewise):
+    """Robust learning rate: the mean, turned around where fewer than theta votes of sign agree.
+
+    Made against backdoors, whose coordinates only the attackers push one way. Lengths are not
+    bounded: it withstands a large row no better than the mean does. With client weights p_i, a vote
+    counts n p_i.
+
+    Args:
+        f: Number of Byzantine clients, 2f < n.
+        theta: Surplus of votes from which a coordinate is believed, f < theta <= n; ``None``:
+            f + 1, the least that f clients cannot reach alone. After unusable rows it is at most
+            the number of rows left.
+
+    Raises:
+        ValueError: ``theta`` is not an integer > f; at the first use theta > n, or weights with
+            which f clients reach theta.
+
+    Example:
+        >>> RobustLearningRate(f=1, theta=3)(torch.tensor([[1.0, 1.0], [2.0, 2.0], [3.0, -6.0]]))
+        tensor([2., 1.])
+    """
+
+    lacks: ClassVar[Facts] = Facts.TRANSLATES | Facts.AVERAGES | Facts.ROBUST
+
+    theta: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        theta = self.theta
+        if theta is None:
+            return
+        if isinstance(theta, bool) or not isinstance(theta, int) or theta <= self.f:
+            raise ValueError(
+                f"theta={theta!r} must be an integer > f={self.f}; nearest legal is {self.f + 1}"
+            )
+
+    def breakdown(self, n: int) -> int:
+        """2f < n."""
+        return minority(n)
+
+    def check(self, n: int) -> None:
+        """Refuse 2f >= n, and theta > n."""
+        super().check(n)
+        if self.theta is not None and self.theta > n:
+            raise ValueError(f"theta={self.theta} must be at most n={n}")
+
+    def kappa(self, n: int) -> float | None:  # noqa: ARG002
+        """None: lengths are not bounded, and disagreement turns the mean around."""
+        return None
+
+    def _reduce(self, X: Tensor, f: int, share: FloatArray | None) -> Tensor:
+        n = len(X)
+        theta = f + 1 if self.theta is None else min(self.theta, n)
+        if share is not None and (held := n * largest_share(share, n, f)) >= theta:
+            raise ValueError(
+                f"weights: the f={f} heaviest clients hold {held:.3g} votes; "
+                f"allowed is less than theta={theta} (cap the weights)"
+            )
+        mean = weighted_sum(np.full(n, 1 / n) if share is None else share, X)
+        believed = sign_votes(X, share).abs_() >= theta - ROUNDING
+        return torch.where(believed, mean, -mean)
+
+    def _kept(self, X: Tensor, f: int, share: FloatArray | None) -> FloatArray:  # noqa: ARG002
+        """All clients are heard everywhere, if only to be contradicted."""
+        n, k = X.shape
+        return np.full(n, k / n) if share is None else share * k

@@ -1,0 +1,167 @@
+"""Aggregating a stack that comes in blocks of columns: layer by layer, or from a mapped file.
+
+A first pass looks at the norms of the rows, so that a row with one NaN in one block is left out of
+all; then coordinatewise rules make one more pass, Gram rules two (products, then the weighted sum).
+Only a slice of a block is in memory at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedsieve.aggregation._coordinatewise import Coordinatewise
+from fedsieve.aggregation._door import (
+    MODEST,
+    ClientWeights,
+    FloatArray,
+    Rows,
+    _wide_norms,
+    check_stack,
+)
+from fedsieve.aggregation._gram import GramRule, gram, weighted_sum
+from fedsieve.aggregation.pre_aggregator import MixedRule
+from fedsieve.aggregation.rule import Aggregation, Rule
+
+SLICE = 1 << 22  # entries in memory at a time: 16 MiB of float32
+
+Parts = Callable[[], Iterator[Tensor]]
+
+
+def aggregate_blocks(
+    rule: Rule,
+    blocks: Iterable[Tensor | NDArray[np.floating]],
+    weights: ClientWeights | None = None,
+    *,
+    explain: bool = False,
+) -> Aggregation:
+    """The aggregate of the stack whose columns are those of all blocks, one after another.
+
+    The same as ``rule.aggregate(concatenated blocks)``: to the bit for the median, the trimmed mean
+    and MeaMed without client weights and for the majority vote, to rounding for all others. Beside
+    the result it needs some tens of MiB, however long the blocks.
+
+    Args:
+        rule: A Gram rule, a coordinatewise one, or a pre-aggregator before either.
+        blocks: (n, w) tensors or (memory-mapped) arrays of one dtype, in anything that can be
+            iterated over several times, such as a list.
+        weights: As in a call of the rule.
+        explain: Whether the clients' weights are wanted.
+
+    Raises:
+        ValueError: ``blocks`` can be iterated over only once, is empty, or its blocks differ in n
+            or dtype; the rule needs the whole stack at once; or as in a call of the rule.
+        TooManyFaultyClients: More than f rows are unusable.
+
+    Example:
+        >>> from fedsieve.aggregation import Median
+        >>> layers = [torch.tensor([[1.0], [2.0], [9.0]]), torch.tensor([[3.0, 0], [4, 0], [5, 1]])]
+        >>> aggregate_blocks(Median(f=1), layers).vector
+        tensor([2., 4., 0.])
+    """
+    if isinstance(blocks, Iterator):
+        raise ValueError("blocks can be iterated over only once; allowed is a list or the like")
+    norms, k = _norms(blocks)
+    rows = rule._admit(norms[:, None], weights)
+    usable = torch.from_numpy(rows.usable)
+
+    def parts() -> Iterator[Tensor]:
+        for part in _slices(blocks):
+            yield part[usable.to(part.device)] if rows.removed else part
+
+    vector, shares = _combine(rule, rows, parts, k, explain=explain)
+    if shares is None:
+        return Aggregation(vector, None, rows.removed)
+    told = np.zeros(len(rows.usable))
+    told[rows.usable] = shares
+    return Aggregation(vector, torch.from_numpy(told), rows.removed)
+
+
+def _combine(
+    rule: Rule, rows: Rows, parts: Parts, k: int, *, explain: bool
+) -> tuple[Tensor, FloatArray | None]:
+    """`Rule._combine` in passes over parts of the usable rows."""
+    if isinstance(rule, GramRule):
+        m = len(rows.data)
+        G = _gram(rows, parts) if rule.reads_gram else np.zeros((m, m))
+        w = rule._solve(G, rows.removed, rows.share)
+        return _joined((weighted_sum(w, part) for part in parts()), k), w if explain else None
+    if isinstance(rule, MixedRule):
+        M = rule.pre.mixing(_gram(rows, parts), rows.removed)
+
+        def mixed() -> Iterator[Tensor]:
+            return (weighted_sum(M, part) for part in parts())
+
+        vector, shares = _combine(rule.rule, rows, mixed, k, explain=explain)
+        return vector, None if shares is None else shares @ M
+    if not isinstance(rule, Coordinatewise):
+        raise ValueError(f"{rule!r} needs the whole stack at once; call it on the stack instead")
+    f, kept = rule.f - rows.removed, np.zeros(len(rows.data))
+
+    def reduced() -> Iterator[Tensor]:
+        for part in parts():
+            if explain:
+                kept[:] += rule._kept(part, f, rows.share)
+            yield rule._reduce(part, f, rows.share)
+
+    return _joined(reduced(), k), kept / k if explain else None
+
+
+def _gram(rows: Rows, parts: Parts) -> FloatArray:
+    m = len(rows.data)
+    G = np.zeros((m, m))
+    for part in parts():
+        G += gram(Rows(part, rows.usable, rows.removed, None, rows.reference, rows.scale))
+    return G
+
+
+def _joined(pieces: Iterator[Tensor], k: int) -> Tensor:
+    first = next(pieces)
+    vector = first.new_empty(k)
+    vector[: len(first)] = first
+    at = len(first)
+    for piece in pieces:
+        vector[at : at + len(piece)] = piece
+        at += len(piece)
+    return vector
+
+
+def _slices(blocks: Iterable[Tensor | NDArray[np.floating]]) -> Iterator[Tensor]:
+    """The blocks as tensors of at most `SLICE` entries; of a mapped file only these are read."""
+    for block in blocks:
+        if block.ndim != 2:
+            raise ValueError(f"a block has shape {tuple(block.shape)}; allowed is (n, w)")
+        n, k = block.shape
+        width = max(SLICE // max(n, 1), 1)
+        for start in range(0, k, width):
+            if isinstance(block, Tensor):
+                yield block.detach()[:, start : start + width]
+            else:
+                yield torch.from_numpy(np.array(block[:, start : start + width]))
+
+
+def _norms(blocks: Iterable[Tensor | NDArray[np.floating]]) -> tuple[Tensor, int]:
+    """Norms of the rows, (n,) float64 on the CPU, and the number of columns."""
+    norms: Tensor | None = None
+    kind, k = None, 0
+    for part in _slices(blocks):
+        check_stack(part)
+        kind = kind or (len(part), part.dtype)
+        if kind != (len(part), part.dtype):
+            raise ValueError(
+                f"blocks of {kind[0]} rows of {kind[1]} and of {len(part)} rows of {part.dtype}; "
+                "allowed are blocks of one n and dtype"
+            )
+        found = torch.linalg.vector_norm(part, dim=1)
+        if not ((found > 1 / MODEST) & (found < MODEST)).all():  # a square may be out of range
+            found = torch.from_numpy(_wide_norms(part))
+        found = found.double().cpu()
+        norms = found if norms is None else torch.hypot(norms, found)
+        k += part.shape[1]
+    if norms is None:
+        raise ValueError("blocks is empty; allowed is at least one block")
+    return norms, k
