@@ -72,7 +72,7 @@ def admit(stack: Tensor, weights: ClientWeights | None, f: int) -> Rows:
     order = np.argsort(norms, kind="stable")  # NaN comes last
     scale = 1.0
     if not (norms[order[-1]] < np.inf and 1 / MODEST < norms[order[(n - 1) // 2]] < MODEST):
-        norms = _wide_norms(stack)
+        norms = wide_norms(stack)
         finite = norms[np.isfinite(norms)]
         scale = _middle(finite) or _middle(finite[finite > 0]) or 1.0
     with np.errstate(over="ignore"):
@@ -114,7 +114,7 @@ def _shares(weights: ClientWeights, n: int, usable: NDArray[np.bool_]) -> FloatA
     return np.asarray(p / p.sum())
 
 
-def _wide_norms(stack: Tensor) -> FloatArray:
+def wide_norms(stack: Tensor) -> FloatArray:
     """Row norms in float64 without overflow or underflow of the squares; not finite if a row is."""
     peaks = stack.abs().amax(dim=1).double()
     safe = torch.where((peaks > 0) & peaks.isfinite(), peaks, 1.0)

@@ -8,6 +8,7 @@ Only a slice of a block is in memory at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -20,11 +21,11 @@ from fedsieve.aggregation._door import (
     ClientWeights,
     FloatArray,
     Rows,
-    _wide_norms,
     check_stack,
+    wide_norms,
 )
-from fedsieve.aggregation._gram import GramRule, gram, weighted_sum
-from fedsieve.aggregation.pre_aggregator import MixedRule
+from fedsieve.aggregation._gram import GramRule, Products, gram, origin, weighted_sum
+from fedsieve.aggregation.pre_aggregator import MixedRule, Reads
 from fedsieve.aggregation.rule import Aggregation, Rule
 
 SLICE = 1 << 22  # entries in memory at a time: 16 MiB of float32
@@ -91,12 +92,16 @@ def _combine(
         w = rule._solve(G, rows.removed, rows.share)
         return _joined((weighted_sum(w, part) for part in parts()), k), w if explain else None
     if isinstance(rule, MixedRule):
-        M = rule.pre.mixing(_gram(rows, parts), rows.removed)
+        m, normed = len(rows.data), Reads.NORMS in rule.pre.reads
+        G = _gram(rows, parts, normed=normed) if rule.pre.reads else np.zeros((m, m))
+        whole, after = rule.pre.apply(Products(G, normed, rows.removed, rows.share, rows.scale))
+        M = whole[: after.m, :m]  # the origin adds nothing
 
         def mixed() -> Iterator[Tensor]:
             return (weighted_sum(M, part) for part in parts())
 
-        vector, shares = _combine(rule.rule, rows, mixed, k, explain=explain)
+        made = replace(rows, data=rows.data.new_empty(after.m, 1), share=after.share)
+        vector, shares = _combine(rule.rule, made, mixed, k, explain=explain)
         return vector, None if shares is None else shares @ M
     if not isinstance(rule, Coordinatewise):
         raise ValueError(f"{rule!r} needs the whole stack at once; call it on the stack instead")
@@ -111,11 +116,12 @@ def _combine(
     return _joined(reduced(), k), kept / k if explain else None
 
 
-def _gram(rows: Rows, parts: Parts) -> FloatArray:
-    m = len(rows.data)
-    G = np.zeros((m, m))
+def _gram(rows: Rows, parts: Parts, *, normed: bool = False) -> FloatArray:
+    """The Gram of the rows and, if norms are asked for, of the origin after them."""
+    G = np.zeros((len(rows.data) + normed,) * 2)
     for part in parts():
-        G += gram(Rows(part, rows.usable, rows.removed, None, rows.reference, rows.scale))
+        seen = replace(rows, data=part, share=None)
+        G += gram(seen, origin(seen) if normed else None)
     return G
 
 
@@ -158,7 +164,7 @@ def _norms(blocks: Iterable[Tensor | NDArray[np.floating]]) -> tuple[Tensor, int
             )
         found = torch.linalg.vector_norm(part, dim=1)
         if not ((found > 1 / MODEST) & (found < MODEST)).all():  # a square may be out of range
-            found = torch.from_numpy(_wide_norms(part))
+            found = torch.from_numpy(wide_norms(part))
         found = found.double().cpu()
         norms = found if norms is None else torch.hypot(norms, found)
         k += part.shape[1]
