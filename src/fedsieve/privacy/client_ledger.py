@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from fedsieve.privacy._charges import Spent, add
 from fedsieve.privacy._journal import sync_folder
@@ -252,7 +252,7 @@ class ClientLedger:
                 "was spent; the file was changed by something else"
             )
 
-    def _run(self, statement: str, *values: object) -> list[tuple[object, ...]]:
+    def _run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         if os.getpid() != self._process:
             raise LedgerError(
                 f"ledger={self.path} was opened by process {self._process}, which forked; open it "

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fedsieve.privacy.accounting import epsilon as _epsilon
 from fedsieve.privacy.calibration import max_sampling_rate, max_steps
@@ -68,27 +69,16 @@ def table(
             "to be: it is what the table finds"
         )
     axes = [values or (math.nan,) for values in four.values()]
-    return (
-        _row(missing[0], s, q, t, target, d, r, unit)
-        for s, q, t, target, d, r in itertools.product(*axes, delta, relation)
-    )
+    settings: Iterator[tuple[Any, ...]] = itertools.product(*axes, delta, relation)
+    return (_row(missing[0], given, d, r, unit) for *given, d, r in settings)
 
 
-def _row(
-    missing: str,
-    sigma: float,
-    q: float,
-    steps: float,
-    target: float,
-    delta: float,
-    relation: Relation,
-    unit: Unit,
-) -> Row:
-    count = 0 if missing == "steps" else int(steps)
+def _row(missing: str, given: list[Any], delta: float, relation: Relation, unit: Unit) -> Row:
+    sigma, q, steps, target = given
     if missing == "noise_multiplier":
-        sigma = _noise_multiplier(target, q, count, delta, relation)
+        sigma = _noise_multiplier(target, q, steps, delta, relation)
     elif missing == "sampling_rate":
-        q = max_sampling_rate(target, sigma, count, delta, relation)
+        q = max_sampling_rate(target, sigma, steps, delta, relation)
     elif missing == "steps":
-        count = max_steps(target, sigma, q, delta, relation)
-    return Row(sigma, q, count, _epsilon(sigma, q, count, delta, relation, unit))
+        steps = max_steps(target, sigma, q, delta, relation)
+    return Row(sigma, q, steps, _epsilon(sigma, q, steps, delta, relation, unit))
