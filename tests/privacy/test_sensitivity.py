@@ -76,7 +76,7 @@ def test_one_record_moves_the_sum_by_the_clip_and_its_exchange_by_twice_the_clip
     weights = np.array([*scales, other]).reshape(-1, *(1,) * len(shape))
     x = torch.from_numpy(rng.normal(size=(b + 1, *shape)) * weights).float()
     y = torch.from_numpy(rng.integers(CLASSES, size=b + 1))
-    options = {} if projection == "identity" else {"k": 10}
+    options = {} if projection == "identity" else {"k": 20}
     plan = component("projection", projection).build(**options).plan(model.layout, 0, seed, None)
 
     def total(records: list[int]) -> Tensor:
