@@ -1,31 +1,61 @@
 """Mechanisms: noise on clipped sums, accounting, and the ledger of what was spent."""
 
+from fedsieve.privacy._budget import BudgetExceededError as BudgetExceededError
 from fedsieve.privacy.accounting import compose as compose
 from fedsieve.privacy.accounting import epsilon as epsilon
 from fedsieve.privacy.accounting import epsilon_curve as epsilon_curve
-from fedsieve.privacy.accounting import max_steps as max_steps
-from fedsieve.privacy.accounting import noise_multiplier as noise_multiplier
+from fedsieve.privacy.calibration import max_sampling_rate as max_sampling_rate
+from fedsieve.privacy.calibration import max_steps as max_steps
+from fedsieve.privacy.calibration import noise_multiplier as noise_multiplier
+from fedsieve.privacy.client_ledger import ClientLedger as ClientLedger
+from fedsieve.privacy.client_ledger import LedgerError as LedgerError
 from fedsieve.privacy.gaussian import GaussianMechanism as GaussianMechanism
 from fedsieve.privacy.gaussian import Released as Released
 from fedsieve.privacy.guarantee import Event as Event
 from fedsieve.privacy.guarantee import Guarantee as Guarantee
 from fedsieve.privacy.guarantee import Relation as Relation
 from fedsieve.privacy.guarantee import Unit as Unit
-from fedsieve.privacy.ledger import BudgetExceededError as BudgetExceededError
 from fedsieve.privacy.ledger import Ledger as Ledger
+from fedsieve.privacy.limits import Limits as Limits
+from fedsieve.privacy.limits import RefusedError as RefusedError
+from fedsieve.privacy.limits import Terms as Terms
+from fedsieve.privacy.reconstruction import prior_success as prior_success
+from fedsieve.privacy.reconstruction import reconstruction_bound as reconstruction_bound
+from fedsieve.privacy.settings import Setting as Setting
+from fedsieve.privacy.settings import Turn as Turn
+from fedsieve.privacy.settings import knobs as knobs
+from fedsieve.privacy.tables import Row as Row
+from fedsieve.privacy.tables import table as table
+from fedsieve.privacy.tradeoff import TradeOff as TradeOff
+from fedsieve.privacy.tradeoff import trade_off as trade_off
 
 __all__ = [
     "BudgetExceededError",
+    "ClientLedger",
     "Event",
     "GaussianMechanism",
     "Guarantee",
     "Ledger",
+    "LedgerError",
+    "Limits",
+    "RefusedError",
     "Relation",
     "Released",
+    "Row",
+    "Setting",
+    "Terms",
+    "TradeOff",
+    "Turn",
     "Unit",
     "compose",
     "epsilon",
     "epsilon_curve",
+    "knobs",
+    "max_sampling_rate",
     "max_steps",
     "noise_multiplier",
+    "prior_success",
+    "reconstruction_bound",
+    "table",
+    "trade_off",
 ]

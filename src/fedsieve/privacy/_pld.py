@@ -13,7 +13,7 @@ import math
 from functools import lru_cache
 from typing import Any
 
-from fedsieve.privacy.guarantee import Event, Relation
+from fedsieve.privacy.guarantee import Event, Relation, sensitivity
 
 FINE, COARSE = 0.05, 0.15
 """Grid spacing over one step's standard deviation: for answers (relative error of the noise
@@ -40,12 +40,17 @@ def pld_epsilon(
     events: tuple[Event, ...], delta: float, relation: Relation, spacing: float
 ) -> float:
     """Upper bound of epsilon by composing the events' loss distributions, at least one event."""
+    return float(composed_loss(events, relation, spacing).get_epsilon_for_delta(delta))
+
+
+def composed_loss(events: tuple[Event, ...], relation: Relation, spacing: float) -> Any:
+    """dp-accounting's loss distribution of all events, at least one."""
     total: Any = None
     for e in events:
         one = _one_step(e.noise_multiplier, e.sampling_rate, relation, spacing)
         composed = one.self_compose(e.steps)
         total = composed if total is None else total.compose(composed)
-    return float(total.get_epsilon_for_delta(delta))
+    return total
 
 
 @lru_cache(maxsize=8)
@@ -70,8 +75,8 @@ def _library_relation(names: Any, relation: Relation) -> Any:
 
 
 def _scale(event: Event, relation: Relation) -> float:
-    """Sensitivity over noise: replacing a unit moves the sum twice as far as adding one."""
-    return (2.0 if relation == "replace-one" else 1.0) / event.noise_multiplier
+    """Sensitivity over noise."""
+    return sensitivity(relation) / event.noise_multiplier
 
 
 def _deviation(event: Event, relation: Relation) -> float:

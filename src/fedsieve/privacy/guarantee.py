@@ -90,6 +90,8 @@ class Guarantee:
     def sampling(self) -> str:
         """The sampling assumption in words."""
         rates = sorted({e.sampling_rate for e in self.events})
+        if (not rates or rates == [1.0]) and self.unit == "client":
+            return "no sampling: every participation counts in full"
         if not rates or rates == [1.0]:
             return f"no sampling: every step may use every {self.unit}"
         listed = ", ".join(f"{q:.6g}" for q in rates)
@@ -104,6 +106,11 @@ class Guarantee:
             f"{self.sampling}; {self.steps} Gaussian releases with noise multiplier "
             f"{noise or 'n/a'}; accountant: {self.accountant})"
         )
+
+
+def sensitivity(relation: Relation) -> float:
+    """How far a change of one unit moves the clipped sum, in units of the clip."""
+    return 2.0 if relation == "replace-one" else 1.0
 
 
 def merge(events: Iterable[Event]) -> tuple[Event, ...]:
@@ -129,6 +136,16 @@ def check_target(delta: float, relation: str, unit: str = "record") -> None:
     ):
         if value not in allowed:
             raise ValueError(f"{name}={value!r} is not one of {', '.join(allowed)}")
+
+
+def check_epsilon(epsilon: float, name: str = "epsilon") -> None:
+    """Refuse a target that nothing can meet.
+
+    Raises:
+        ValueError: It is not finite and > 0.
+    """
+    if not (math.isfinite(epsilon) and epsilon > 0):
+        raise ValueError(f"{name}={epsilon} must be finite and > 0")
 
 
 def _round_up(epsilon: float) -> str:

@@ -23,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fedsieve.privacy._budget import Budget
 from fedsieve.privacy._charges import (
     Charge,
     Client,
@@ -36,12 +37,7 @@ from fedsieve.privacy._charges import (
     stretches,
 )
 from fedsieve.privacy._journal import Journal, Record
-from fedsieve.privacy.accounting import compose, max_steps
-from fedsieve.privacy.guarantee import Event, Guarantee, Relation, Unit, check_target
-
-
-class BudgetExceededError(RuntimeError):
-    """The release would spend more than the limit; it was neither recorded nor may it be sent."""
+from fedsieve.privacy.guarantee import Event, Guarantee, Relation, Unit
 
 
 class Ledger:
@@ -80,9 +76,7 @@ class Ledger:
         noise_source: str = "",
         unit: Unit = "record",
     ) -> None:
-        check_target(delta, relation, unit)
-        if limit is not None and not 0 < limit < math.inf:
-            raise ValueError(f"limit={limit} must be finite and > 0, or None")
+        self._budget = Budget(limit, delta, relation, unit)
         if journal is not None and journal.exists() and journal.stat().st_size:
             raise ValueError(
                 f"journal={journal} already holds records; Ledger.restore continues it"
@@ -148,7 +142,9 @@ class Ledger:
         histories = {self._history(client) for client in self._spent} or {()}
         if rounded:
             histories = {tuple(counted_up(charge) for charge in history) for history in histories}
-        worst = max((self._compose(h) for h in frontier(histories)), key=lambda g: g.epsilon)
+        worst = max(
+            (self._budget.guarantee(h) for h in frontier(histories)), key=lambda g: g.epsilon
+        )
         if rounded and self.limit is not None and not self._torn:
             return replace(worst, epsilon=min(worst.epsilon, self.limit))
         return worst
@@ -223,22 +219,7 @@ class Ledger:
             for client in names:
                 clients.setdefault(add(self._history(client), charge), client)
         for history in frontier(clients):
-            if not self._fits(history, self.limit):
-                would = self._compose(history).epsilon
-                raise BudgetExceededError(
-                    f"client {clients[history]} would reach epsilon={would:.4f} at "
-                    f"delta={self.delta:g}, more than limit={self.limit:g}; nothing was released"
-                )
-
-    def _fits(self, history: Spent, limit: float) -> bool:
-        if len(history) == 1:  # the usual case: one look-up a round
-            ((q, sigma, steps),) = history
-            return steps <= max_steps(limit, sigma, q, self.delta, self.relation)
-        return self._compose(history).epsilon <= limit
-
-    def _compose(self, history: Spent) -> Guarantee:
-        events = [Event(sigma, q, steps) for q, sigma, steps in history]
-        return compose(events, self.delta, self.relation, self.unit)
+            self._budget.refuse_excess(history, f"client {clients[history]}")
 
     def _apply(self, record: Record | None) -> None:
         if record is None:

@@ -1,0 +1,176 @@
+"""What a run gave away, to whom, and what it cost; made from its directory alone.
+
+Three kinds of quantities are told apart: what was *paid for* (noisy messages, and what follows from
+them), what is *public by agreement* (it costs nothing because the statement is made given it), and
+what was *not paid for*: figures of private records without noise. In a simulation the last kind
+stays with the simulator; it becomes a release when somebody publishes the run directory.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fedsieve.experiments.run_directory import JOURNAL, RunDirectory
+from fedsieve.experiments.toml import ConfigError
+
+Kind = Literal["paid for", "free", "public", "simulator only", "unprotected"]
+"""Noised and charged; computed from what was; agreed to be public; a figure of private records that
+no protocol sends but that lies in the run directory; sent without noise."""
+
+FLAGGED: tuple[Kind, ...] = ("simulator only", "unprotected")
+"""Kinds that no epsilon covers."""
+
+_RAW = {
+    "clipped_fraction": "share of private gradients above the clip, of the whole cohort",
+    "unusable": "share of private records whose gradient was not finite",
+    "signal_norm": "norm of the clipped sums before the noise",
+    "aggregation_error": "distance of the aggregate from the honest messages' mean",
+}
+"""Columns of metrics.parquet that are computed from private records, or from who is honest."""
+
+
+@dataclass(frozen=True)
+class Released:
+    """One quantity, who sees it, and what it cost.
+
+    Args:
+        what: The quantity.
+        sees: Who gets to know it.
+        kind: How it is covered.
+        cost: In words; an epsilon with all that belongs to it.
+    """
+
+    what: str
+    sees: str
+    kind: Kind
+    cost: str
+
+    @property
+    def flagged(self) -> bool:
+        """Whether no epsilon covers it."""
+        return self.kind in FLAGGED
+
+
+def released(run: RunDirectory) -> list[Released]:
+    """Every quantity that a run released, or that lies in its directory.
+
+    Args:
+        run: A run that has begun; a finished one tells its epsilon.
+
+    Raises:
+        ConfigError: A file of the directory cannot be read.
+    """
+    try:
+        config = tomllib.loads((run.path / "config.toml").read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{run.path / 'config.toml'} cannot be read: {error}") from error
+    private = config.get("privacy") is not None
+    return [*_sent(run, private), *_agreed(config, private), *_left_behind(run, private)]
+
+
+def _sent(run: RunDirectory, private: bool) -> Iterator[Released]:
+    everybody = "server, and whoever reads the wire"
+    if private:
+        paid = "the run's epsilon: " + _price(run)
+        yield Released("messages of the clients, one per round", everybody, "paid for", paid)
+    else:
+        yield Released(
+            "messages of the clients, one per round",
+            everybody,
+            "unprotected",
+            "no noise: no epsilon holds, and single records may be reconstructed",
+        )
+    what = "aggregates, global models, weights of the rule, projections learned from them"
+    how = "computed from the messages alone: what was paid for them covers it"
+    yield Released(
+        what, "server and clients", "free" if private else "unprotected",
+        how if private else "computed from unprotected messages",
+    )  # fmt: skip
+    test = "computed from the released models on the test set, which has to be public"
+    kind: Kind = "free" if private else "unprotected"
+    yield Released("test accuracy and loss", "readers of the report", kind, test)
+
+
+def _price(run: RunDirectory) -> str:
+    summary = run.summary()
+    if summary.get("epsilon") is None:
+        return f"not known before the run is finished; {JOURNAL} holds what was spent so far"
+    from fedsieve.experiments.statement import privacy_line
+
+    return privacy_line(summary)
+
+
+def _agreed(config: dict[str, Any], private: bool) -> Iterator[Released]:
+    federation = config.get("federation", {})
+    drawn = federation.get("participation", 1.0) != 1.0
+    yield Released(
+        "who takes part in which round" + (" (drawn by the server)" if drawn else ""),
+        "server",
+        "public",
+        "nothing; for that reason it does not amplify privacy either",
+    )
+    if private:
+        yield Released(
+            "nominal sizes N of the clients, through q = batch / N",
+            "server",
+            "public",
+            "nothing, by agreement: the statement is made at fixed N. Where N itself is secret, it "
+            "is released for nothing",
+        )
+        yield Released(
+            "clip, noise multiplier, expected batch, settings of the run",
+            "everybody",
+            "public",
+            "nothing if they were not tuned on the private data; tuning on them is a release of "
+            "its own, which no ledger here has counted",
+        )
+
+
+def _left_behind(run: RunDirectory, private: bool) -> Iterator[Released]:
+    readers = "whoever gets the run directory; no protocol message carries it"
+    if run.partition():
+        yield Released(
+            "records by client and class (partition.json)",
+            readers,
+            "simulator only",
+            "exact counts n_i without noise: do not publish them for private data",
+        )
+    table = run.metrics()
+    for column, what in _RAW.items():
+        if column in table.column_names and table.column(column).null_count < table.num_rows:
+            yield Released(
+                f"{column}: {what} (metrics.parquet, report.html)",
+                readers,
+                "simulator only",
+                "a figure of private records without noise: do not publish it for private data",
+            )
+    if private and run.resumable:
+        yield Released(
+            "client states (checkpoints/)",
+            readers,
+            "free",
+            "made from noisy messages; the draws of a seeded run are another matter, see the seed",
+        )
+    elif run.resumable:
+        yield Released(
+            "client states (checkpoints/)", readers, "unprotected", "raw gradients and momenta"
+        )
+    seed = run.manifest().get("seeds", {}).get("noise_seed")
+    if private and seed is not None:
+        yield Released(
+            f"noise seed {seed} (config.toml, manifest.json)",
+            readers,
+            "unprotected",
+            "who knows it subtracts the noise: the epsilon above holds only against those who do "
+            "not",
+        )
+
+
+NEVER_SENT = (
+    "Not released by the protocol: realised batch sizes, training loss or accuracy of a client, "
+    "gradient norms, weights proportional to n_i (no rule here uses them)."
+)
+"""What leaks in other systems and is not sent here."""

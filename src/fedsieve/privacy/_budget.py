@@ -1,0 +1,68 @@
+"""A budget, and whether what a client has spent stays within it: the arithmetic of both ledgers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedsieve.privacy._charges import Spent
+from fedsieve.privacy.accounting import compose
+from fedsieve.privacy.calibration import max_steps
+from fedsieve.privacy.guarantee import Event, Guarantee, Relation, Unit, check_epsilon, check_target
+
+
+class BudgetExceededError(RuntimeError):
+    """The release would spend more than the limit; it was neither recorded nor may it be sent."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The statement that the releases of one data set are made under.
+
+    Args:
+        limit: Epsilon that must not be exceeded, > 0; ``None``: none.
+        delta: In (0, 1).
+        relation: Neighbouring relation.
+        unit: What is protected.
+
+    Raises:
+        ValueError: An argument out of range.
+    """
+
+    limit: float | None
+    delta: float
+    relation: Relation
+    unit: Unit
+
+    def __post_init__(self) -> None:
+        check_target(self.delta, self.relation, self.unit)
+        if self.limit is not None:
+            check_epsilon(self.limit, "limit")
+
+    def guarantee(self, spent: Spent) -> Guarantee:
+        """What holds after these charges."""
+        events = [Event(sigma, q, steps) for q, sigma, steps in spent]
+        return compose(events, self.delta, self.relation, self.unit)
+
+    def refuse_excess(self, spent: Spent, whose: str) -> None:
+        """Refuse charges that exceed the limit.
+
+        Args:
+            spent: Everything, the new charge included.
+            whose: Name of the one who would spend it, for the message.
+
+        Raises:
+            BudgetExceededError: They do.
+        """
+        if self.limit is None or self._fits(spent, self.limit):
+            return
+        would = self.guarantee(spent).epsilon
+        raise BudgetExceededError(
+            f"{whose} would reach epsilon={would:.4f} at delta={self.delta:g}, more than "
+            f"limit={self.limit:g}; nothing was released"
+        )
+
+    def _fits(self, spent: Spent, limit: float) -> bool:
+        if len(spent) == 1:  # the usual case: one look-up a round
+            ((q, sigma, steps),) = spent
+            return steps <= max_steps(limit, sigma, q, self.delta, self.relation)
+        return self.guarantee(spent).epsilon <= limit

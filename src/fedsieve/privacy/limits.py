@@ -1,0 +1,109 @@
+"""What a client never does, whatever a server asks for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from fedsieve.privacy._budget import Budget
+from fedsieve.privacy._charges import Charge
+from fedsieve.privacy.guarantee import Event, Relation, Unit
+
+
+class RefusedError(RuntimeError):
+    """The client does not do what it was asked to; nothing was recorded or released."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On which terms a server asks for the message of a round.
+
+    Args:
+        noise_multiplier: Noise standard deviation of the clipped sum over the clip, > 0.
+        sampling_rate: Probability with which a record enters a step, in (0, 1].
+        clip: Norm that no summed vector exceeds, after projection, > 0.
+        steps: Noisy sums that the message is computed from, >= 1.
+
+    Raises:
+        ValueError: A value outside these ranges.
+    """
+
+    noise_multiplier: float
+    sampling_rate: float
+    clip: float
+    steps: int = 1
+
+    def __post_init__(self) -> None:
+        Event(self.noise_multiplier, self.sampling_rate, self.steps)
+        if self.steps < 1:
+            raise ValueError(f"steps={self.steps} must be >= 1: a message releases something")
+        if not (math.isfinite(self.clip) and self.clip > 0):
+            raise ValueError(f"clip={self.clip} must be finite and > 0")
+
+    @property
+    def charge(self) -> Charge:
+        """What such a message costs."""
+        return float(self.sampling_rate), float(self.noise_multiplier), int(self.steps)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The client's own bounds: a budget for the data set, and terms that it never goes below.
+
+    Sampling may be weaker and noise stronger than asked, never the other way round. The clip is
+    bounded because it is the scale on which the noise hides a record; that it is applied after the
+    projection makes a bound on the projection's norm unnecessary.
+
+    Args:
+        epsilon: Budget of the data set over all runs, > 0.
+        delta: In (0, 1).
+        noise_multiplier: The least that is accepted, > 0.
+        sampling_rate: The largest that is accepted, in (0, 1].
+        clip: The largest that is accepted, > 0.
+        relation: Neighbouring relation of the budget.
+        unit: What the budget protects.
+
+    Raises:
+        ValueError: A value out of range.
+
+    Example:
+        >>> limits = Limits(4.0, 1e-5, noise_multiplier=1.0, sampling_rate=0.02, clip=1.0)
+        >>> limits.refuse(Terms(noise_multiplier=0.5, sampling_rate=0.01, clip=1.0))
+        Traceback (most recent call last):
+        fedsieve.privacy.limits.RefusedError: noise_multiplier=0.5 is asked for; the least is 1.0
+    """
+
+    epsilon: float
+    delta: float
+    noise_multiplier: float
+    sampling_rate: float
+    clip: float
+    relation: Relation = "add-remove"
+    unit: Unit = "record"
+
+    def __post_init__(self) -> None:
+        _ = self.budget
+        Terms(self.noise_multiplier, self.sampling_rate, self.clip)
+
+    @property
+    def budget(self) -> Budget:
+        """Epsilon and what it depends on."""
+        return Budget(self.epsilon, self.delta, self.relation, self.unit)
+
+    def refuse(self, terms: Terms) -> None:
+        """Refuse terms beyond the client's own.
+
+        Raises:
+            RefusedError: Naming every one of them, and what is allowed.
+        """
+        beyond = [
+            f"{name}={asked} is asked for; the {word} is {own}"
+            for name, word, sign in (
+                ("noise_multiplier", "least", 1),
+                ("sampling_rate", "largest", -1),
+                ("clip", "largest", -1),
+            )
+            if sign * (asked := getattr(terms, name)) < sign * (own := getattr(self, name))
+        ]
+        if beyond:
+            raise RefusedError("; ".join(beyond))

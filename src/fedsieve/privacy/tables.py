@@ -1,0 +1,84 @@
+"""A table over a grid: three of noise multiplier, sampling rate, steps, epsilon give the fourth."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedsieve.privacy.accounting import epsilon as _epsilon
+from fedsieve.privacy.calibration import max_sampling_rate, max_steps
+from fedsieve.privacy.calibration import noise_multiplier as _noise_multiplier
+from fedsieve.privacy.guarantee import Guarantee, Relation, Unit
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting and its guarantee, whose epsilon is at most the target where one was given."""
+
+    noise_multiplier: float
+    sampling_rate: float
+    steps: int
+    guarantee: Guarantee
+
+
+def table(
+    *,
+    noise_multiplier: Sequence[float] | None = None,
+    sampling_rate: Sequence[float] | None = None,
+    steps: Sequence[int] | None = None,
+    epsilon: Sequence[float] | None = None,
+    delta: Sequence[float] = (1e-5,),
+    relation: Sequence[Relation] = ("add-remove",),
+    unit: Unit = "record",
+) -> Iterator[Row]:
+    """Every combination of the given values, the last named varying fastest.
+
+    Exactly one of the first four is left out, and found: the least noise, the largest rate, the
+    most steps within epsilon, or epsilon itself.
+
+    Args:
+        noise_multiplier: Noise standard deviations of the clipped sum over the clip, > 0.
+        sampling_rate: Probabilities with which a record enters a step, in (0, 1].
+        steps: Numbers of releases, >= 0.
+        epsilon: Targets, > 0.
+        delta: Deltas, in (0, 1).
+        relation: Neighbouring relations.
+        unit: What is protected.
+
+    Raises:
+        ValueError: Not exactly one of the four is left out, or a value is out of range.
+
+    Example:
+        >>> rows = table(epsilon=[1.0, 8.0], sampling_rate=[1.0], steps=[100])
+        >>> [round(row.noise_multiplier, 1) for row in rows]
+        [37.3, 6.0]
+    """
+    four = {
+        "noise_multiplier": noise_multiplier,
+        "sampling_rate": sampling_rate,
+        "steps": steps,
+        "epsilon": epsilon,
+    }
+    missing = [name for name, values in four.items() if values is None]
+    if len(missing) != 1:
+        raise ValueError(
+            f"{', '.join(missing) or 'nothing'} is left out; exactly one of {', '.join(four)} has "
+            "to be: it is what the table finds"
+        )
+    axes = [values or (math.nan,) for values in four.values()]
+    settings: Iterator[tuple[Any, ...]] = itertools.product(*axes, delta, relation)
+    return (_row(missing[0], given, d, r, unit) for *given, d, r in settings)
+
+
+def _row(missing: str, given: list[Any], delta: float, relation: Relation, unit: Unit) -> Row:
+    sigma, q, steps, target = given
+    if missing == "noise_multiplier":
+        sigma = _noise_multiplier(target, q, steps, delta, relation)
+    elif missing == "sampling_rate":
+        q = max_sampling_rate(target, sigma, steps, delta, relation)
+    elif missing == "steps":
+        steps = max_steps(target, sigma, q, delta, relation)
+    return Row(sigma, q, steps, _epsilon(sigma, q, steps, delta, relation, unit))
