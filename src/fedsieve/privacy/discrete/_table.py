@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable
+from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
@@ -37,7 +38,7 @@ def sample(
     """Independent exact samples.
 
     Args:
-        law: Gives the table to a number of bits B; its answer to ``bits`` should be remembered.
+        law: Gives the table to a number of bits B; hashable, so that tables are remembered.
         size: How many samples.
         generator: Where the bits come from.
         bits: B at first, at most 63.
@@ -60,13 +61,16 @@ def _as_array(law: Callable[[int], Table], bits: int) -> tuple[int, NDArray[np.u
     return first, np.array(thresholds, dtype=np.uint64)
 
 
-def _decide(
-    law: Callable[[int], Table], u: int, bits: int, generator: np.random.Generator
-) -> int:
+@lru_cache(maxsize=2)
+def _to_more_bits(law: Callable[[int], Table], bits: int) -> Table:
+    return law(bits)
+
+
+def _decide(law: Callable[[int], Table], u: int, bits: int, generator: np.random.Generator) -> int:
     while True:
         u = (u << bits) | int.from_bytes(generator.bytes(bits // 8 + 1), "little") >> (8 - bits % 8)
         bits *= 2
-        first, thresholds = law(bits)
+        first, thresholds = _to_more_bits(law, bits)
         place = bisect.bisect_right(thresholds, u)
         if thresholds[place - 1] != u and thresholds[place] != u + 1:
             return first + place - 1
@@ -82,9 +86,30 @@ def from_weights(first: int, weights: list[int], bits: int) -> Table:
         bits: B.
     """
     total = sum(weights)
-    thresholds, sum_ = [0], 0
+    thresholds, partial = [0], 0
     for weight in weights[:-1]:
-        sum_ += weight
-        thresholds.append((sum_ << bits) // total)
+        partial += weight
+        thresholds.append(((partial << bits + 1) // total + 1) >> 1)  # the nearest integer
     thresholds.append(1 << bits)
     return first, tuple(thresholds)
+
+
+def exp_minus(x: Fraction, precision: int) -> int:
+    """2^precision e^-x for x >= 0, with an error below 2.
+
+    Taylor's series at y = x / 2^k <= 1/2, then k squarings. Each term is off by less than 2 units
+    of the inner precision, each squaring doubles the error and adds 1; with N < 2^10 terms the
+    result is off by less than 2^(k + 11) of the 2^(2 k + 16) inner units in an outer one.
+    """
+    k = max(0, x.numerator.bit_length() - x.denominator.bit_length() + 2)
+    inner = precision + 2 * k + 16
+    n, d = x.numerator, x.denominator << k
+    total = term = 1 << inner
+    step = 1
+    while term:
+        term = term * n // (d * step)
+        total += -term if step % 2 else term
+        step += 1
+    for _ in range(k):
+        total = total * total >> inner
+    return total >> inner - precision

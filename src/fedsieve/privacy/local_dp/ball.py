@@ -89,7 +89,8 @@ class Ball:
         away = (facing + (1 - facing) * E) / ((E + 1) / 2)
         axis = row if norm else np.eye(1, self.d)[0]
         along: FloatArray = np.asarray(y, dtype=np.float64) @ axis
-        return np.where(along > 0, towards, away)
+        law: FloatArray = np.where(along > 0, towards, away)
+        return law
 
     def privatize(self, x: ArrayLike, generator: np.random.Generator) -> FloatArray:
         """Reports (..., d) of norm B on vectors (..., d) of norm at most r.
