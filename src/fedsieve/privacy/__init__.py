@@ -5,6 +5,8 @@ from fedsieve.privacy.accounting import epsilon as epsilon
 from fedsieve.privacy.accounting import epsilon_curve as epsilon_curve
 from fedsieve.privacy.accounting import max_steps as max_steps
 from fedsieve.privacy.accounting import noise_multiplier as noise_multiplier
+from fedsieve.privacy.adaptive_clip import AdaptiveClip as AdaptiveClip
+from fedsieve.privacy.correlated import CorrelatedGaussian as CorrelatedGaussian
 from fedsieve.privacy.gaussian import GaussianMechanism as GaussianMechanism
 from fedsieve.privacy.gaussian import Released as Released
 from fedsieve.privacy.guarantee import Event as Event
@@ -15,7 +17,9 @@ from fedsieve.privacy.ledger import BudgetExceededError as BudgetExceededError
 from fedsieve.privacy.ledger import Ledger as Ledger
 
 __all__ = [
+    "AdaptiveClip",
     "BudgetExceededError",
+    "CorrelatedGaussian",
     "Event",
     "GaussianMechanism",
     "Guarantee",

@@ -111,7 +111,7 @@ class Lattice:
 
     def lift(self, integers: IntArray) -> FloatArray:
         """The vectors that integers stand for."""
-        vectors: FloatArray = integers * self.spacing
+        vectors: FloatArray = integers.astype(np.float64) * self.spacing
         return vectors
 
     def _round(self, row: FloatArray, generator: np.random.Generator) -> IntArray:

@@ -125,5 +125,6 @@ class PoissonBinomial:
 
     def lift(self, counts: IntArray) -> FloatArray:
         """Unbiased numbers from counts."""
-        numbers: FloatArray = self.bound / (self.m * self.theta) * (counts - self.m / 2)
+        numbers: FloatArray = counts.astype(np.float64) - self.m / 2
+        numbers *= self.bound / (self.m * self.theta)
         return numbers
