@@ -155,6 +155,8 @@ def test_no_noise_is_refused_with_advice():
 def test_an_unknown_unit_is_refused():
     with pytest.raises(ValueError, match="unit='user' is not one of record, client"):
         GaussianMechanism(1.0, 1.0, 8, unit="user")
+    with pytest.raises(ValueError, match="clipping='soft' is not one of flat, automatic"):
+        GaussianMechanism(1.0, 1.0, 8, clipping="soft")
 
 
 def test_wrong_shapes_and_shared_generators_are_refused():

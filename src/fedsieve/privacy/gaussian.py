@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
+from fedsieve.learning.clipping import Clipping
 from fedsieve.privacy._grid import grid_spacing
 from fedsieve.privacy.guarantee import Event, Unit
 from fedsieve.registry import register
@@ -67,6 +68,8 @@ class GaussianMechanism:
         noise_multiplier: sigma, noise standard deviation over the clip, > 0.
         batch: Public expected number of records (or clients) in a sum, > 0; need not be whole.
         unit: What one summed vector belongs to.
+        clipping: How vectors were clipped to C: cut ("flat"), or scaled by C / (norm + gamma)
+            ("automatic"); see `fedsieve.learning.clipping`. Nothing here depends on it.
 
     Raises:
         ValueError: An argument outside these ranges.
@@ -82,6 +85,7 @@ class GaussianMechanism:
     noise_multiplier: float
     batch: float
     unit: Unit = "record"
+    clipping: Clipping = "flat"
 
     def __post_init__(self) -> None:
         for name in ("clip", "noise_multiplier", "batch"):
@@ -92,6 +96,9 @@ class GaussianMechanism:
                 raise ValueError(f"{name}={value} must be finite and > 0{hint}")
         if self.unit not in get_args(Unit):
             raise ValueError(f"unit={self.unit!r} is not one of {', '.join(get_args(Unit))}")
+        if self.clipping not in get_args(Clipping):
+            allowed = ", ".join(get_args(Clipping))
+            raise ValueError(f"clipping={self.clipping!r} is not one of {allowed}")
 
     @property
     def noise_std(self) -> float:
