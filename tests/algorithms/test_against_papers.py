@@ -192,3 +192,15 @@ def test_peer_to_peer_refuses_projections_and_impossible_mixing(make_job):
         make_job("peer-to-peer", projection=RandomMask(k=15, refresh=0))
     with pytest.raises(ValueError, match=r"mixing=0"):
         make_job("peer-to-peer", options={"mixing": 0.0})
+
+
+@pytest.mark.parametrize("clipping", ["flat", "automatic"])
+def test_automatic_clipping_makes_clip_and_step_size_one_setting(make_job, clipping):
+    found = [
+        run(make_job("dshb", mechanism=mechanism, options={"lr": lr})).theta
+        for mechanism, lr in (
+            (GaussianMechanism(0.5, 0.1, batch=8, clipping=clipping), 0.4),
+            (GaussianMechanism(1.0, 0.1, batch=8, clipping=clipping), 0.2),
+        )
+    ]
+    assert torch.allclose(*found, rtol=1e-5, atol=1e-6) == (clipping == "automatic")

@@ -17,8 +17,8 @@ seed rounds device name data.name data.dir data.partition data.alpha federation.
 federation.byzantine federation.participation federation.dropout model.name model.hidden
 algorithm.name algorithm.lr algorithm.momentum algorithm.batch algorithm.local_steps
 projection.name projection.k privacy.epsilon privacy.delta privacy.clip privacy.noise_multiplier
-privacy.noise_seed attack.name attack.strength aggregation.rule aggregation.pre codec.name
-checkpoint.every
+privacy.clipping privacy.noise_seed attack.name attack.strength aggregation.rule aggregation.pre
+codec.name checkpoint.every
 """
 
 

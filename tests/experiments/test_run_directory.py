@@ -53,6 +53,7 @@ def test_what_is_written_is_read_again(tmp_path: Path, invented: Callable[..., P
     assert run.manifest()["versions"]["python"].startswith("3.")
     assert {"torch", "numpy", "fedsieve"} <= set(run.manifest()["versions"])
     assert run.manifest()["data"]["checksums"] == {"train-images": "5b" * 32}
+    assert run.manifest()["noise"]["grid"] in (None, 2.0**-20)
     assert np.array(run.partition()["counts"]).shape == (20, 10)
     assert run.metrics().schema.equals(SCHEMA)
     assert run.metrics().column("round").to_pylist() == list(range(7))

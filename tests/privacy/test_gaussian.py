@@ -21,7 +21,8 @@ def test_it_is_the_formula():
     for i, generator in enumerate(_generators(3)):
         noise = generator.standard_normal(5)
         expected = (sums[i].double().numpy() + 2.0 * 0.5 * noise) / 4
-        np.testing.assert_allclose(out[i].numpy(), expected.astype(np.float32), rtol=1e-6)
+        expected = np.rint(expected / 2.0**-22) * 2.0**-22  # 2^-20 of s = 1/4
+        assert np.array_equal(out[i].numpy(), expected.astype(np.float32))
     assert out.dtype == torch.float32
 
 
@@ -106,7 +107,31 @@ def test_one_record_moves_the_release_by_at_most_clip_over_batch(seed, n, k, sca
     mechanism = GaussianMechanism(clip, 1.0, batch=8)
     with_record = mechanism.privatize(clipped.sum(0, keepdim=True), _generators(1, seed))
     without = mechanism.privatize(clipped[1:].sum(0, keepdim=True), _generators(1, seed))
-    assert (with_record - without).norm() <= clip / 8 * (1 + 1e-9)
+    rounding = mechanism.grid * k**0.5
+    assert (with_record - without).norm() <= clip / 8 * (1 + 1e-9) + rounding
+
+
+@pytest.mark.parametrize("std", [1e-30, 3e-5, 0.99, 1.0, 1.01, 7e8])
+def test_messages_lie_on_a_public_grid_that_float32_holds(std):
+    mechanism = GaussianMechanism(clip=1.0, noise_multiplier=std, batch=3)
+    assert np.frexp(mechanism.grid)[0] == 0.5  # a power of two
+    assert 2.0**-21 < mechanism.grid / mechanism.noise_std <= 2.0**-20
+    sums = torch.rand(2, 5000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    sums *= min(std, 1.0)
+    out = mechanism.privatize(sums, _generators(2))
+    assert torch.equal(out, (out / mechanism.grid).round() * mechanism.grid)
+    assert torch.equal(out.float().double(), out)
+
+
+def test_the_low_bits_tell_nothing_of_the_sum():
+    # without the grid, a sum of 1/3 shows in the low bits of every message
+    mechanism = GaussianMechanism(clip=1.0, noise_multiplier=1.0, batch=1)
+    third = torch.full((1, 20_000), 1 / 3, dtype=torch.float64)
+    odd = [
+        (mechanism.privatize(x, _generators(1, s))[0] / mechanism.grid).remainder(2).mean()
+        for s, x in enumerate((third, torch.zeros_like(third)))
+    ]
+    assert max(abs(share - 0.5) for share in odd) < 4 * 0.5 / 20_000**0.5
 
 
 def test_it_states_its_event():
@@ -130,6 +155,8 @@ def test_no_noise_is_refused_with_advice():
 def test_an_unknown_unit_is_refused():
     with pytest.raises(ValueError, match="unit='user' is not one of record, client"):
         GaussianMechanism(1.0, 1.0, 8, unit="user")
+    with pytest.raises(ValueError, match="clipping='soft' is not one of flat, automatic"):
+        GaussianMechanism(1.0, 1.0, 8, clipping="soft")
 
 
 def test_wrong_shapes_and_shared_generators_are_refused():

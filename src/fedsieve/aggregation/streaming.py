@@ -94,7 +94,9 @@ def _combine(
     if isinstance(rule, MixedRule):
         m, normed = len(rows.data), Reads.NORMS in rule.pre.reads
         G = _gram(rows, parts, normed=normed) if rule.pre.reads else np.zeros((m, m))
-        whole, after = rule.pre.apply(Products(G, normed, rows.removed, rows.share, rows.scale))
+        whole, after = rule.pre.apply(
+            Products(G, int(normed), rows.removed, rows.share, rows.scale)
+        )
         M = whole[: after.m, :m]  # the origin adds nothing
 
         def mixed() -> Iterator[Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fedsieve.algorithms.form import Broadcast, Cohort, Info, Releases, Tensors
 from fedsieve.learning import sampling
+from fedsieve.learning.clipping import Clip
 from fedsieve.learning.data import Batch
 from fedsieve.learning.gradients import PerSampleGradients
 from fedsieve.learning.layout import Layout, Subspace
@@ -65,7 +66,7 @@ class StochasticGradient:
         """Gradient estimates (m, k) at ``theta``, (d,) or (m, d), and their diagnostics."""
         if self.mechanism is None:
             return self._plain(theta, batch, subspace), {}
-        clip = self.mechanism.clip
+        clip = Clip(self.mechanism.clip, self.mechanism.clipping)
         result = self.gradients.clipped_sums(
             theta, batch.x, batch.y, batch.counts, clip=clip, subspace=subspace
         )
@@ -77,7 +78,7 @@ class StochasticGradient:
             "unusable": float(result.bad.sum()) / len(result.bad),
         }
         if len(result.norms):
-            info["clipped_fraction"] = float((result.norms > clip).float().mean())
+            info["clipped_fraction"] = float((clip.factors(result.norms) < 1).float().mean())
         return released.messages, info
 
     def _plain(self, theta: Tensor, batch: Batch, subspace: Subspace) -> Tensor:

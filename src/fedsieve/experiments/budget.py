@@ -49,7 +49,7 @@ def mechanism(
                 "no noise follows from privacy.epsilon; allow more rounds or fewer drop-outs"
             )
         sigma = max(noise_multiplier(epsilon, q, t, delta, relation) for q, t in spenders)
-    return GaussianMechanism(privacy.clip, sigma, batch)
+    return GaussianMechanism(privacy.clip, sigma, batch, clipping=privacy.clipping)
 
 
 def biggest_spenders(

@@ -185,6 +185,10 @@ class Privacy(Section):
     clip: Positive | None = Field(
         default=None, description="largest norm of a record's gradient in R^k"
     )
+    clipping: Literal["flat", "automatic"] = Field(
+        default="flat",
+        description='cut longer gradients ("flat"), or scale every one to nearly the clip',
+    )
     noise_multiplier: Positive | None = Field(
         default=None, description="noise standard deviation / clip; instead of epsilon"
     )

@@ -23,6 +23,7 @@ def manifest(
     checksums: Mapping[str, str],
     licence: str,
     noise_source: str | None,
+    noise_grid: float | None,
     device: str,
 ) -> dict[str, Any]:
     """What it takes to repeat a run: versions, seeds, data, machine, digests of the settings.
@@ -33,6 +34,7 @@ def manifest(
         checksums: File name -> sha256 of what was read.
         licence: Licence of the data.
         noise_source: Where the privacy noise came from; ``None`` without privacy.
+        noise_grid: Spacing of the public grid on which noised messages lie; likewise.
         device: What computed, and how its arithmetic is called.
     """
     packages = ("torch", "numpy", "scipy", "dp-accounting")
@@ -47,6 +49,7 @@ def manifest(
             "noise_seed": config.privacy.noise_seed if config.privacy else None,
             "noise_source": noise_source,
         },
+        "noise": {"grid": noise_grid},
         "data": {
             "name": config.data.name,
             "source": source,

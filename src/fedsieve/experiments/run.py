@@ -265,6 +265,7 @@ def _manifest(built: Built) -> dict[str, Any]:
         checksums=data.checksums,
         licence=data.licence,
         noise_source=None if job.ledger is None else job.streams.noise_source,
+        noise_grid=None if built.mechanism is None else built.mechanism.grid,
         device=f"{job.device.type} {arithmetic}",
     )
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fedsieve.learning._plan import Plan
+from fedsieve.learning.clipping import Clip
 from fedsieve.learning.layers import Rows, Segments, squared
 
 ROW_BYTES = 2**24
@@ -54,7 +55,7 @@ class Work:
     y: Tensor
     weights: Tensor | None
     counts: list[int]
-    clip: float | None
+    clip: Clip | None
     plan: Plan
     sums: Tensor
     norms: Tensor
@@ -97,11 +98,10 @@ class Work:
         self.sums[first : first + len(counts)] += part
 
     def coefficients(self) -> Tensor:
-        """The samples' coefficients weight * min(1, clip / norm), from finite norms."""
+        """The samples' coefficients, weight times factor of the clip, from finite norms."""
         if self.clip is None:
             return self.losses.new_ones(len(self.x)) if self.weights is None else self.weights
-        # A zero gradient divides to infinity, which the minimum turns into 1.
-        scale = (self.clip / self.norms).clamp_(max=1.0).to(self.losses.dtype)
+        scale = self.clip.factors(self.norms).to(self.losses.dtype)
         return scale if self.weights is None else scale.mul_(self.weights)
 
     def sum_rows(self, batches: Iterable[tuple[int, int, Tensor, Tensor]]) -> None:

@@ -34,6 +34,7 @@ from fedsieve.learning._closed_forms import ClosedForms
 from fedsieve.learning._linear_steps import LinearSteps, chain
 from fedsieve.learning._plan import Plan
 from fedsieve.learning._work import Forward, Work, all_finite
+from fedsieve.learning.clipping import Clip
 from fedsieve.learning.flat import FlatModel
 from fedsieve.learning.layers import NoClosedFormError
 from fedsieve.learning.layout import Subspace
@@ -128,7 +129,7 @@ class PerSampleGradients:
         y: Tensor,
         counts: Sequence[int],
         *,
-        clip: float | None,
+        clip: float | Clip | None,
         subspace: Subspace | None = None,
         weights: Tensor | None = None,
     ) -> ClippedSums:
@@ -139,7 +140,8 @@ class PerSampleGradients:
             x: Samples (B, ...) of all clients one after another.
             y: Targets (B, ...).
             counts: Samples of each client; zeros are allowed, the sum is B.
-            clip: Largest norm C of a projected per-sample gradient, > 0; ``None`` does not clip.
+            clip: Largest norm C of a projected per-sample gradient, > 0, or another form of
+                clipping; ``None`` does not clip.
             subspace: The projection A; ``None`` is the identity.
             weights: Weights (B,) applied after clipping; ``None`` is all ones.
 
@@ -154,7 +156,7 @@ class PerSampleGradients:
             y=y,
             weights=None if weights is None else weights.to(theta.dtype),
             counts=list(counts),
-            clip=clip,
+            clip=clip if clip is None or isinstance(clip, Clip) else Clip(clip),
             plan=plan,
             sums=theta.new_empty(len(counts), plan.k),
             norms=theta.new_zeros(size, dtype=torch.float64),
@@ -306,7 +308,7 @@ class PerSampleGradients:
         x: Tensor,
         y: Tensor,
         counts: Sequence[int],
-        clip: float | None,
+        clip: float | Clip | None,
         weights: Tensor | None,
     ) -> None:
         n, d = len(counts), self.model.d
@@ -319,7 +321,7 @@ class PerSampleGradients:
                 f"counts={tuple(counts)} with {len(x)} samples and {len(y)} targets: counts must "
                 "be >= 0 and sum to the number of samples"
             )
-        if clip is not None and not 0.0 < clip < float("inf"):
+        if isinstance(clip, float | int) and not 0.0 < clip < float("inf"):
             raise ValueError(f"clip={clip} must be > 0 and finite, or None for no clipping")
         if weights is not None and weights.shape != (len(x),):
             raise ValueError(f"weights has shape {tuple(weights.shape)}, not ({len(x)},)")

@@ -4,11 +4,15 @@ from fedsieve.privacy._budget import BudgetExceededError as BudgetExceededError
 from fedsieve.privacy.accounting import compose as compose
 from fedsieve.privacy.accounting import epsilon as epsilon
 from fedsieve.privacy.accounting import epsilon_curve as epsilon_curve
+from fedsieve.privacy.accounting import max_steps as max_steps
+from fedsieve.privacy.accounting import noise_multiplier as noise_multiplier
+from fedsieve.privacy.adaptive_clip import AdaptiveClip as AdaptiveClip
 from fedsieve.privacy.calibration import max_sampling_rate as max_sampling_rate
 from fedsieve.privacy.calibration import max_steps as max_steps
 from fedsieve.privacy.calibration import noise_multiplier as noise_multiplier
 from fedsieve.privacy.client_ledger import ClientLedger as ClientLedger
 from fedsieve.privacy.client_ledger import LedgerError as LedgerError
+from fedsieve.privacy.correlated import CorrelatedGaussian as CorrelatedGaussian
 from fedsieve.privacy.gaussian import GaussianMechanism as GaussianMechanism
 from fedsieve.privacy.gaussian import Released as Released
 from fedsieve.privacy.guarantee import Event as Event
@@ -30,8 +34,10 @@ from fedsieve.privacy.tradeoff import TradeOff as TradeOff
 from fedsieve.privacy.tradeoff import trade_off as trade_off
 
 __all__ = [
+    "AdaptiveClip",
     "BudgetExceededError",
     "ClientLedger",
+    "CorrelatedGaussian",
     "Event",
     "GaussianMechanism",
     "Guarantee",

@@ -1,0 +1,199 @@
+"""Noise that cancels between clients: the mechanism of CafCor.
+
+Allouah, Guerraoui, Stephan, "Towards trustworthy federated learning with untrusted participants",
+ICML 2025. Every two clients share a secret seed, from which both draw v_ij = -v_ji; client i sends
+
+    y_i = ( sum_i + C ( sum_{j != i} v_ij + u_i ) ) / b,
+    v_ij ~ N(0, s_cor^2 I),    u_i ~ N(0, s_ind^2 I).
+
+The large v cancel in the mean of all messages; a robust rule keeps the gain as long as its weights
+stay near uniform. What an observer learns who sees all messages and the seeds of f colluders
+follows from the noise of the other h = n - f clients, per coordinate of covariance
+s_ind^2 I + s_cor^2 (h I - 1 1^T). A record moves one message by C at most, in whitened units by
+C / sigma with
+
+    1 / sigma^2 = 1 / (h s_ind^2) + (1 - 1/h) / (s_ind^2 + h s_cor^2),
+
+so the release is a Gaussian one of noise multiplier sigma (derived here; the inverse of the
+covariance at (i, i)). With large s_cor, sigma is sqrt(h) s_ind: as with noise added by a trusted
+server.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedsieve.privacy._grid import grid_spacing, to_grid
+from fedsieve.privacy.guarantee import Event
+from fedsieve.registry import register
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FloatArray = NDArray[np.float64]
+Pair = Callable[[int, int], np.random.Generator]
+"""The generator that clients i < j share in this round; only these two can make it."""
+
+
+@register(
+    "mechanism",
+    "correlated-gaussian",
+    paper='Allouah et al., "Towards trustworthy FL with untrusted participants", ICML 2025',
+)
+@dataclass(frozen=True)
+class CorrelatedGaussian:
+    """Gaussian noise in two parts, a large one that cancels between clients and a small one.
+
+    Args:
+        clip: Norm C that no summed vector exceeds, > 0.
+        independent: s_ind, standard deviation of a client's own noise over the clip, > 0.
+        correlated: s_cor, standard deviation of the noise shared by two clients over the clip,
+            >= 0.
+        batch: Public expected number of records (or clients) in a sum, > 0.
+
+    Raises:
+        ValueError: An argument outside these ranges.
+
+    Example:
+        >>> mechanism = CorrelatedGaussian.calibrated(1.0, 16, noise_multiplier=2.0, n=20, f=4)
+        >>> round(mechanism.independent, 3), round(mechanism.noise_multiplier(20, f=4), 3)
+        (0.524, 2.0)
+    """
+
+    clip: float
+    independent: float
+    correlated: float
+    batch: float
+
+    def __post_init__(self) -> None:
+        for name in ("clip", "independent", "batch"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name}={value} must be finite and > 0")
+        if not (math.isfinite(self.correlated) and self.correlated >= 0):
+            raise ValueError(f"correlated={self.correlated} must be finite and >= 0")
+
+    @classmethod
+    def calibrated(
+        cls,
+        clip: float,
+        batch: float,
+        noise_multiplier: float,
+        n: int,
+        f: int,
+        slack: float = 0.1,
+    ) -> CorrelatedGaussian:
+        """The mechanism that is worth a given noise multiplier to n clients, f of them colluding.
+
+        Args:
+            clip: C.
+            batch: b.
+            noise_multiplier: The wanted sigma.
+            n: Clients of the cohort.
+            f: Colluders, 0 <= f <= n - 2: somebody honest must share the noise.
+            slack: By how much s_ind^2 exceeds sigma^2 / h, the least possible; the smaller, the
+                larger is s_cor, which a drop-out or an uneven rule leaves in the result.
+        """
+        h = _honest(n, f, least=2)
+        if not slack > 0:
+            raise ValueError(f"slack={slack} must be > 0")
+        variance = (1 + slack) * noise_multiplier**2 / h
+        rest = (1 - 1 / h) * noise_multiplier**2 * (1 + slack) / slack
+        return cls(clip, math.sqrt(variance), math.sqrt(max(rest - variance, 0) / h), batch)
+
+    @property
+    def grid(self) -> float:
+        """Spacing of the public grid on which messages lie."""
+        return grid_spacing(self.independent * self.clip / self.batch)
+
+    def noise_std(self, n: int) -> float:
+        """Standard deviation of the noise on each number of one message of n."""
+        total = math.sqrt(self.independent**2 + (n - 1) * self.correlated**2)
+        return total * self.clip / self.batch
+
+    def noise_multiplier(self, n: int, f: int = 0) -> float:
+        """The sigma of the guarantee of n clients' messages towards f colluders and the server.
+
+        Clients whose shared noise was made public by `repair` count as colluders.
+        """
+        h = _honest(n, f)
+        rest = self.independent**2 + h * self.correlated**2
+        return 1 / math.sqrt(1 / (h * self.independent**2) + (1 - 1 / h) / rest)
+
+    def event(self, sampling_rate: float, n: int, f: int = 0, steps: int = 1) -> Event:
+        """The privacy event of so many releases at this sampling rate."""
+        return Event(self.noise_multiplier(n, f), sampling_rate, steps)
+
+    def privatize(
+        self, sums: Tensor, generators: Sequence[np.random.Generator], pair: Pair
+    ) -> Tensor:
+        """Messages (n, k) of the clients 0..n-1 for their clipped sums (n, k).
+
+        Args:
+            sums: Row i is the sum of client i's clipped vectors.
+            generators: One per row, each client's own noise stream.
+            pair: Gives the shared generator of clients i < j; asked once for each two.
+
+        Raises:
+            ValueError: Not one generator per row, shared ones, or a sum that is not finite.
+        """
+        import torch  # not above: the accounting commands start without it
+
+        if sums.ndim != 2 or len({id(g) for g in generators}) != len(sums):
+            raise ValueError(
+                f"sums has shape {tuple(sums.shape)} and there are {len(generators)} generators; "
+                "needed are shape (n, k) and n different generators"
+            )
+        if not torch.isfinite(sums).all():
+            raise ValueError("sums holds a number that is not finite: clip every vector first")
+        n, k = sums.shape
+        noise = self._shared(n, k, pair, range(n))
+        for row, generator in zip(noise, generators, strict=True):
+            row += self.independent * generator.standard_normal(k)
+        messages = (sums.double().cpu().numpy() + self.clip * noise) / self.batch
+        return torch.from_numpy(to_grid(messages, self.grid)).to(sums)
+
+    def repair(self, messages: Tensor, absent: Collection[int], pair: Pair) -> Tensor:
+        """Messages (n, k) without the noise that was shared with clients whose own never arrived.
+
+        The present clients reveal those terms. A message of an absent client that comes late must
+        be refused: its noise is no longer secret.
+
+        Args:
+            messages: Messages of all n clients; the rows of absent ones are returned as zero.
+            absent: Clients that dropped out.
+            pair: The same generators anew, as the seeds give them.
+        """
+        import torch
+
+        n, k = messages.shape
+        outside = [i for i in absent if not 0 <= i < n]
+        if outside:
+            raise ValueError(f"absent={outside} are no clients of 0..{n - 1}")
+        shared = torch.from_numpy(self._shared(n, k, pair, absent) * self.clip / self.batch)
+        repaired = (messages.double().cpu() - shared).to(messages)
+        repaired[list(absent)] = 0
+        return repaired
+
+    def _shared(self, n: int, k: int, pair: Pair, ends: Collection[int]) -> FloatArray:
+        """Row i: the sum of v_ij over the pairs that have an end among the given clients."""
+        noise, ends = np.zeros((n, k)), set(ends)
+        for i in range(n):
+            for j in range(i + 1, n):
+                if self.correlated and (i in ends or j in ends):
+                    v = self.correlated * pair(i, j).standard_normal(k)
+                    noise[i] += v
+                    noise[j] -= v
+        return noise
+
+
+def _honest(n: int, f: int, least: int = 1) -> int:
+    if not 0 <= f <= n - least:
+        raise ValueError(f"f={f} must be >= 0 and <= {n - least} for n={n} clients")
+    return n - f
