@@ -4,8 +4,6 @@ from fedsieve.privacy._budget import BudgetExceededError as BudgetExceededError
 from fedsieve.privacy.accounting import compose as compose
 from fedsieve.privacy.accounting import epsilon as epsilon
 from fedsieve.privacy.accounting import epsilon_curve as epsilon_curve
-from fedsieve.privacy.accounting import max_steps as max_steps
-from fedsieve.privacy.accounting import noise_multiplier as noise_multiplier
 from fedsieve.privacy.adaptive_clip import AdaptiveClip as AdaptiveClip
 from fedsieve.privacy.calibration import max_sampling_rate as max_sampling_rate
 from fedsieve.privacy.calibration import max_steps as max_steps
