@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from fedsieve.experiments.arena.board import Board, Entry
 from fedsieve.experiments.arena.cell import DONE
-from fedsieve.experiments.arena.tables import WORDS, WORST, figure
+from fedsieve.experiments.arena.tables import WORDS, WORST, figure, nothing
 from fedsieve.experiments.drawing import COLOURS, INK, colour_bar, figure_of, shortened
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
@@ -42,8 +42,11 @@ def heat_map(board: Board, f: int) -> Figure | None:
     for row, (rule, w) in enumerate(zip(board.rules, worst, strict=True)):
         for column, attack in enumerate(columns):
             _number(ax, board, board.entries[rule, attack, f], (column, row), (low, top))
-        if w is not None:
-            _number(ax, board, w.entry, (places[-1], row), (low, top))
+        last = (places[-1], row)
+        if w is None:
+            ax.text(*last, nothing(board, rule, f), ha="center", va="center", fontsize=7.5)
+        else:
+            _number(ax, board, w.entry, last, (low, top))
             if f and w.attack in columns:
                 _frame(ax, columns.index(w.attack), row)
     ax.set_yticks(range(len(board.rules)), [shortened(rule, 26) for rule in board.rules])

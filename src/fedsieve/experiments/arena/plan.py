@@ -49,7 +49,7 @@ RULES = (
     "cge",
     "caf",
     "nnm >> trimmed-mean",
-    "nnm >> geometric-median",
+    "nnm >> caf",
 )
 """The rules that play where none are named. Rules that search all subsets of the clients, such as
 smea, are asked some 25 times a round by an attack with a line search, and must be named."""

@@ -54,17 +54,21 @@ def text(board: Board, width: int = 80) -> str:
 
 def _blocks(board: Board, f: int, width: int) -> Iterator[str]:
     columns = [_column(board, f, name) for name in (*board.plan.columns, WORST)]
-    names = max(len(rule) for rule in board.rules)
+    names = max(len(rule) for rule in board.rules) + 1
+    # every column ends in a blank or a mark, so they can stand close where that saves a block
+    close = names + sum(len(column[0]) for column in columns)
+    gap = "" if close <= width < close + len(columns) else " "
     while columns:
         taken, room = 0, width - names
-        while taken < len(columns) and room >= len(columns[taken][0]) + 1:
-            room -= len(columns[taken][0]) + 1
+        while taken < len(columns) and room >= len(columns[taken][0]) + len(gap):
+            room -= len(columns[taken][0]) + len(gap)
             taken += 1
         block, columns = columns[: max(1, taken)], columns[max(1, taken) :]
-        heading = len(block[0]) - len(board.rules)
-        left = [""] * heading + list(board.rules)
+        left = [""] * (len(block[0]) - len(board.rules)) + list(board.rules)
         for row, name in enumerate(left):
-            yield f"{name:{names}} {' '.join(column[row] for column in block)}".rstrip()
+            line = f"{name:{names}}{gap.join(column[row] for column in block)}".rstrip()
+            if line:  # no heading of the block has a first part
+                yield line
         if columns:
             yield ""
 
@@ -83,13 +87,14 @@ def place(board: Board, rule: str, name: str, f: int) -> str:
     worst = board.worst(rule, f)
     if name == WORST:
         if worst is None:
-            return f"{_nothing(board, rule, f)} "
+            return f"{nothing(board, rule, f)} "
         return f"{'<=' if worst.bound else ''}{shown(board, worst.entry)} "
     mark = "*" if worst is not None and f and worst.attack == name else " "
     return shown(board, board.entries[rule, name, f]) + mark
 
 
-def _nothing(board: Board, rule: str, f: int) -> str:
+def nothing(board: Board, rule: str, f: int) -> str:
+    """What stands for the worst of attacks of which none has figures."""
     states = {board.entries[rule, attack, f].state for attack in board.plan.columns}
     return WORDS[FAILED if FAILED in states else PENDING if PENDING in states else UNDEFINED]
 
