@@ -27,6 +27,9 @@ from fedsieve.simulation.processes import (
 LOOK = 0.1  # seconds between two looks at whether the user wants to stop
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
+STARTING: Any = object()
+"""Stands for the run of a process that is still loading."""
+
 
 class Crew(Processes):
     """Worker processes that play runs.
@@ -58,7 +61,7 @@ class Crew(Processes):
         Raises:
             WorkerError: A process died before it could play anything.
         """
-        left, at = list(reversed(runs)), dict.fromkeys(range(len(self._pipes)), _Starting)
+        left, at = list(reversed(runs)), dict.fromkeys(range(len(self._pipes)), STARTING)
         while at and not stopped():
             ready = wait(
                 [end for i in at for end in (self._pipes[i], self._processes[i].sentinel)], LOOK
@@ -70,12 +73,13 @@ class Crew(Processes):
                 try:
                     answer = heard(self._pipes[i], self._processes[i])
                 except WorkerError as death:
-                    if cell is _Starting:
+                    if cell is STARTING:
                         raise
                     answer = Score(FAILED, str(death))
-                    self._replace(i)
-                    at[i] = _Starting
-                if cell is not _Starting:
+                    if left:
+                        self._replace(i)
+                        at[i] = STARTING
+                if cell is not STARTING:
                     yield cell, answer
                 if i not in at and left:
                     at[i], config = left.pop()
@@ -89,10 +93,6 @@ class Crew(Processes):
         self._pipes[i].close()
         with _one_thread_each(), interrupts_held():
             self._processes[i], self._pipes[i] = self._started(i, self._data)
-
-
-_Starting: Any = object()
-"""Stands for the run of a process that is still loading."""
 
 
 def processes(wanted: int | str, runs: int) -> int:
