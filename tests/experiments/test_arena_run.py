@@ -290,18 +290,19 @@ def test_a_run_that_raises_says_why_and_others_go_on(file: Path) -> None:
     assert "TypeError" in ended[runs[1][0]].reason
 
 
-def test_a_process_that_is_killed_fails_its_run_and_is_replaced(file: Path) -> None:
+def test_a_process_that_is_killed_fails_its_run_and_is_replaced(file: Path, monkeypatch) -> None:
     runs = configs(small(file))
     endless = runs[0][1].model_copy(update={"rounds": 10**7})
     played = crew.Crew(1, runs[0][1])
     (first,) = played.pids
-    asked = iter([False] * 30)
+    sent: list[int] = []
+    send = played._send
+    monkeypatch.setattr(played, "_send", lambda *told: (send(*told), sent.append(first)))
 
-    def stopped() -> bool:  # asked ten times a second, and after every answer
-        if not next(asked, True):
-            return False
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(first, signal.SIGKILL)
+    def stopped() -> bool:  # asked after every answer
+        if len(sent) == 1:
+            os.kill(sent[0], signal.SIGKILL)
+            sent.append(0)
         return False
 
     try:
