@@ -78,7 +78,7 @@ def test_help_loads_nothing_heavy_and_has_no_colours() -> None:
     )
     assert done.stderr.strip() == "[]"
     assert "\x1b" not in done.stdout
-    for command in ("run", "resume", "list", "show", "report", "data", "privacy", "schema", "init"):
+    for command in ("run", "resume", "arena", "list", "show", "report", "data", "privacy", "init"):
         assert f"\n  {command} " in done.stdout
 
 

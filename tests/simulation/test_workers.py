@@ -187,7 +187,7 @@ def test_a_script_without_a_guard_is_told_of_it(tmp_path, records):
     )
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("fedsieve.simulation.workers.WorkerError: fedsieve-worker-")
+    assert last.startswith("fedsieve.simulation.processes.WorkerError: fedsieve-worker-")
     assert last.endswith('behind `if __name__ == "__main__":`')
 
 

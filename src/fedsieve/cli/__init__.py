@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
+from fedsieve.cli import arena as _arena
 from fedsieve.cli import data as _data
 from fedsieve.cli import demo as _demo
 from fedsieve.cli import look as _look
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.command("demo")(_demo.demo)
 app.command("run")(_train.run)
 app.command("resume")(_train.resume)
+app.command("arena")(_arena.arena)
 app.command("list")(_look.list_)
 app.command("show")(_look.show)
 app.command("report")(_look.report)

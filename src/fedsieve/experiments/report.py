@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from fedsieve._version import __version__
 from fedsieve.experiments import figures, statement
-from fedsieve.experiments.drawing import draw
+from fedsieve.experiments.drawing import Drawing, draw
 from fedsieve.experiments.recorded import Run
 from fedsieve.experiments.run_directory import RunDirectory, atomically, write_text
 
@@ -59,15 +59,15 @@ def report(directories: Sequence[Path | str], out: Path | str | None = None) -> 
     for panel in panels:
         drawing = draw(panel.make)
         if drawing is not None:
-            file = page.parent / "figures" / f"{panel.name}.png"
-            atomically(file, partial(_fill, content=drawing.png))
+            save_png(page.parent / "figures" / f"{panel.name}.png", drawing)
             shown.append((panel, Markup(drawing.svg)))  # noqa: S704 - its texts are escaped
     write_text(page, _render(runs, shown))
     return page
 
 
-def _fill(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+def save_png(file: Path, drawing: Drawing) -> None:
+    """Write a figure as PNG."""
+    atomically(file, lambda path: path.write_bytes(drawing.png))
 
 
 def _place(paths: Sequence[Path]) -> Path:
@@ -157,19 +157,24 @@ def _progress(runs: Sequence[Run]) -> list[Panel]:
 
 
 def _render(runs: Sequence[Run], shown: Sequence[tuple[Panel, Markup]]) -> str:
-    environment = Environment(
-        loader=PackageLoader("fedsieve.experiments"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.jinja").render(
+    page = templates().get_template("report.html.jinja")
+    return page.render(
         version=__version__,
         title=runs[0].label if len(runs) == 1 else f"{len(runs)} runs compared",
         runs=[_described(run) for run in runs],
         statements=_statements(runs),
         panels=shown,
+    )
+
+
+def templates() -> Environment:
+    """The templates of pages; whatever they are filled with is escaped."""
+    return Environment(
+        loader=PackageLoader("fedsieve.experiments"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 

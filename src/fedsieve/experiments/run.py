@@ -144,7 +144,7 @@ def _proceed(
     with toml.refusing():
         built = build(config, Objects(**objects))
     if where.manifest():
-        refuse_another(where.path, where.manifest(), _manifest(built))
+        refuse_another(where.path, where.manifest(), manifest_of(built))
     else:  # killed before it had begun
         _describe(where, built)
     facts = {} if checkpoint is None else checkpoint.facts
@@ -250,10 +250,11 @@ def _describe(where: RunDirectory, built: Built) -> None:
     else:
         counts, names = np.array([[len(part)] for part in parts]), ["records"]
     where.save_partition(counts, names, job.byzantine)
-    where.save_manifest(_manifest(built))
+    where.save_manifest(manifest_of(built))
 
 
-def _manifest(built: Built) -> dict[str, Any]:
+def manifest_of(built: Built) -> dict[str, Any]:
+    """What it takes to repeat a run, as it is built here and now."""
     data, job = built.dataset, built.job
     if job.device.type == "cuda":
         arithmetic = torch.cuda.get_device_name(job.device)

@@ -35,20 +35,24 @@ class ConfigError(ValueError):
 
 
 @contextmanager
-def refusing() -> Iterator[None]:
-    """Turn a ``ValueError`` of the code inside, the building of a run, into a `ConfigError`."""
+def refusing(kind: type[Config] = Config) -> Iterator[None]:
+    """Turn a ``ValueError`` of the code inside, the building of a run, into a `ConfigError`.
+
+    Args:
+        kind: Whose keys the messages name.
+    """
     try:
         yield
     except ConfigError:
         raise
     except ValidationError as error:
-        raise ConfigError("; ".join(_explained(error))) from error
+        raise ConfigError("; ".join(_explained(error, kind))) from error
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
 
-def parse(values: Mapping[str, Any]) -> Config:
-    """The configuration with these nested values.
+def parse(values: Mapping[str, Any], kind: type[Config] = Config) -> Config:
+    """The configuration with these nested values, of a run or of another ``kind``.
 
     Raises:
         ConfigError: With the key, the value and what is allowed.
@@ -58,40 +62,48 @@ def parse(values: Mapping[str, Any]) -> Config:
         Traceback (most recent call last):
         fedsieve.experiments.toml.ConfigError: rounds=0: allowed is greater than or equal to 1
     """
-    with refusing():
-        return Config.model_validate(dict(values))
+    with refusing(kind):
+        return kind.model_validate(dict(values))
 
 
-def load(path: Path | str | None = None, overrides: Sequence[str] = ()) -> Config:
+def load(
+    path: Path | str | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    kind: type[Config] = Config,
+    default: Mapping[str, Any] = DEMO,
+) -> Config:
     """Read a configuration.
 
     Args:
-        path: A TOML file; ``None`` is the demo.
+        path: A TOML file; ``None`` is ``default``.
         overrides: ``path.to.key=value`` each, where the value is TOML or a bare word. They replace
             what the file says; ``privacy=none`` removes the section.
+        kind: What it is the configuration of.
+        default: What a run does without a file; the demo.
 
     Raises:
         ConfigError: The file cannot be read, is no TOML (with the line), or holds what cannot be
             run.
     """
-    values = copy.deepcopy(DEMO) if path is None else _read(Path(path))
+    values = copy.deepcopy(dict(default)) if path is None else _read(Path(path))
     given: dict[str, Any] = {}
     for override in overrides:
-        key, value = _parsed(override)
+        key, value = parsed(override)
         if value == "none" and key == "privacy":
             values.pop(key, None)
         else:
             _put(given, key, value)
-    keys = set(_flat(given))
+    keys = set(flat(given))
     for one, other in (pair[::step] for pair in _ALTERNATIVES for step in (1, -1)):
         if one in keys and other not in keys:
             _drop(values, other)
     if path is None:
         _make_way(values, keys, given)
-    for key, value in _flat(given).items():
+    for key, value in flat(given).items():
         _put(values, key, value)
     try:
-        return parse(values)
+        return parse(values, kind)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}" if path is not None else str(error)) from error
 
@@ -117,20 +129,25 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}, line {number}: {quoted!r} is no TOML: {error}") from error
 
 
-def _parsed(override: str) -> tuple[str, Any]:
+def parsed(override: str) -> tuple[str, Any]:
+    """Key and value of an override.
+
+    Raises:
+        ConfigError: It is not of the form path.to.key=value.
+    """
     key, equals, text = override.partition("=")
     key, text = key.strip(), text.strip()
     if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
         raise ConfigError(f"--set {override!r} is not of the form path.to.key=value")
     try:
-        parsed = tomllib.loads(f"value = {text}")
+        held = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError as error:
         if not text or not _BARE.fullmatch(text):
             raise ConfigError(f"--set {key}: {text!r} is no TOML value: {error}") from error
         return key, text
-    if set(parsed) != {"value"}:
+    if set(held) != {"value"}:
         raise ConfigError(f"--set {key}: {text!r} is more than one TOML value")
-    value = parsed["value"]
+    value = held["value"]
     # A date is nobody's setting, but may well be a directory's name.
     return key, value if isinstance(value, str | int | float | bool | list | dict) else text
 
@@ -151,14 +168,15 @@ def _drop(values: dict[str, Any], key: str) -> None:
         values[section].pop(last, None)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by their keys as ``--set`` names them."""
+    found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+            found[f"{prefix}{key}"] = value
+    return found
 
 
 def _make_way(values: dict[str, Any], keys: set[str], given: dict[str, Any]) -> None:
@@ -169,11 +187,11 @@ def _make_way(values: dict[str, Any], keys: set[str], given: dict[str, Any]) -> 
         values.pop("attack", None)
 
 
-def _explained(error: ValidationError) -> list[str]:
+def _explained(error: ValidationError, kind: type[Config]) -> list[str]:
     """One sentence per key; the alternatives of a union are joined."""
     sentences: dict[str, str] = {}
     for one in error.errors(include_url=False):
-        subject, allowed = _sentence(dict(one))
+        subject, allowed = _sentence(dict(one), kind)
         if subject not in sentences:
             sentences[subject] = f"{subject}{allowed}"
         elif allowed.startswith(_ALLOWED):
@@ -181,14 +199,14 @@ def _explained(error: ValidationError) -> list[str]:
     return list(sentences.values())
 
 
-def _sentence(error: dict[str, Any]) -> tuple[str, str]:
+def _sentence(error: dict[str, Any], config: type[Config]) -> tuple[str, str]:
     """What was found, and what is allowed instead."""
-    keys = _true_path([part for part in error["loc"] if isinstance(part, str)])
+    keys = _true_path([part for part in error["loc"] if isinstance(part, str)], config)
     key = ".".join(keys) + "".join(f"[{part}]" for part in error["loc"] if isinstance(part, int))
     message = error["msg"].removeprefix("Value error, ")
     kind = error["type"]
     if kind == "extra_forbidden":
-        return "unknown key ", _unknown(keys)
+        return "unknown key ", _unknown(keys, config)
     if kind == "value_error" and (not key or key == "privacy"):
         return "", message
     subject = f"{key}={error['input']!r}"
@@ -197,15 +215,15 @@ def _sentence(error: dict[str, Any]) -> tuple[str, str]:
     if kind == "model_type":
         return subject, f": {key} is a section; its keys are written {key}.KEY or under [{key}]"
     if kind == "string_pattern_mismatch":
-        field = Config.model_fields[key]
+        field = config.model_fields[key]
         return subject, f"{_ALLOWED}{field.description}"
     return subject, _ALLOWED + message.removeprefix("Input should be ")
 
 
-def _true_path(location: Sequence[str]) -> list[str]:
+def _true_path(location: Sequence[str], kind: type[Config]) -> list[str]:
     """The part of pydantic's location that names keys of a file."""
     path: list[str] = []
-    section: type[BaseModel] | None = Config
+    section: type[BaseModel] | None = kind
     for part in location:
         if section is None:
             break
@@ -227,9 +245,9 @@ def section_of(field: FieldInfo) -> type[BaseModel] | None:
     return None
 
 
-def _unknown(path: Sequence[str]) -> str:
+def _unknown(path: Sequence[str], kind: type[Config]) -> str:
     name = ".".join(path)
-    known = list(keys())
+    known = list(keys(kind))
     near = difflib.get_close_matches(name, known, n=1) or [
         other for other in known if other.split(".")[-1] == path[-1]
     ]
@@ -239,9 +257,9 @@ def _unknown(path: Sequence[str]) -> str:
     return f"{name}; allowed are {', '.join(here)}"
 
 
-def keys() -> Iterator[str]:
+def keys(kind: type[Config] = Config) -> Iterator[str]:
     """Every key of a configuration, as ``--set`` names it; sections included."""
-    for key, field in Config.model_fields.items():
+    for key, field in kind.model_fields.items():
         section = section_of(field)
         yield key
         if section is not None:

@@ -1,14 +1,10 @@
-"""Persistent worker processes of one thread each, with state and messages in shared memory.
+"""Worker processes that compute the clients of a round, with state and messages in shared memory.
 
 On a CPU this is the parallelism that pays: two threads on two busy cores wait for each other, two
 processes do not. The parent writes the broadcast into shared tensors and tells every worker its
 part of the cohort: worker w of p takes the positions w, w + p, w + 2p, ... It computes its rule for
 one client after another and writes message and memory rows in place. Only a few numbers travel
-through pipes, and nothing is locked: a worker that dies takes nothing with it, and the parent, who
-waits for answers and deaths at once, hears of it.
-
-Processes are spawned, so nothing of the parent's state leaks in; they ignore Ctrl-C (the parent
-decides) and end by themselves when the parent's end of the pipe closes, however it died.
+through pipes (`fedsieve.simulation.processes`).
 """
 
 from __future__ import annotations
@@ -16,17 +12,14 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import signal
-import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.multiprocessing as mp
 from torch import Tensor
 
 from fedsieve.algorithms.form import Algorithm, Broadcast, Cohort, Info, Sent, Tensors
@@ -34,19 +27,9 @@ from fedsieve.learning.data import Shards
 from fedsieve.learning.layout import Subspace
 from fedsieve.randomness import Streams
 from fedsieve.simulation.executors import averaged
-from fedsieve.simulation.memory import keep_freed_memory
+from fedsieve.simulation.processes import Processes, WorkerError, heard, settle
 
 SHARED = Path("/dev/shm")  # noqa: S108 - where Linux keeps shared memory; elsewhere it is missing
-PATIENCE = 5.0  # seconds that workers get to end by themselves
-
-GUARD = (
-    "worker processes import the script that started them; "
-    'its calls belong behind `if __name__ == "__main__":`'
-)
-
-
-class WorkerError(RuntimeError):
-    """Workers cannot be had, one of them died, or a client rule failed; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +57,7 @@ class _Task:
     positions: range
 
 
-class Workers:
+class Workers(Processes):
     """Worker processes for algorithms whose clients compute one by one.
 
     Args:
@@ -104,9 +87,7 @@ class Workers:
         processes: int,
         in_place: bool = False,
     ) -> None:
-        context = mp.get_context("spawn")
-        if getattr(mp.current_process(), "_inheriting", False):
-            raise WorkerError(GUARD)  # this is a worker that is just importing the user's script
+        super().__init__(_work)
         messages = torch.zeros(cohort, algorithm.width)
         held = {"x": shards.dataset.x, "y": shards.dataset.y}
         _refuse_excess([*held.values(), *memory.values(), *broadcast.tensors.values(), messages])
@@ -116,35 +97,14 @@ class Workers:
         self._shared = {k: v.clone().share_memory_() for k, v in broadcast.tensors.items()}
         self._messages = messages.share_memory_()
         self._sent_subspace: Subspace | None = None
-        self._processes: list[Any] = []
-        self._pipes: list[Any] = []
         setting = _Setting(records, memory, self._shared, self._messages)
         recipe = pickle.dumps((algorithm, _without_records(shards), streams))
         try:
-            with _interrupts_held():
-                for number in range(processes):
-                    self._start(context, setting, number)
+            self._start(processes, setting)
             self._tell([recipe] * processes)
         except BaseException:
-            self._kill()
+            self.kill()
             raise
-
-    def _start(self, context: Any, setting: _Setting, number: int) -> None:
-        ours, theirs = context.Pipe()
-        self._pipes.append(ours)
-        name = f"fedsieve-worker-{number}"
-        # the arguments must be few: a process that ends before it has read them is waited for
-        process = context.Process(target=_work, args=(theirs, setting), name=name, daemon=True)
-        try:
-            process.start()
-        finally:
-            theirs.close()  # so that a dead worker reads as an end of file
-        self._processes.append(process)
-
-    @property
-    def pids(self) -> list[int]:
-        """Process ids of the workers."""
-        return [p.pid for p in self._processes if p.pid is not None]
 
     def run(self, broadcast: Broadcast, memory: Tensors, cohort: Cohort) -> Sent:
         """The messages of the cohort, valid until the next round.
@@ -161,7 +121,7 @@ class Workers:
             self._tell(self._tasks(broadcast, cohort))
             infos = self._answers()
         except BaseException:
-            self._kill()  # what is still under way must not answer in a later round
+            self.kill()  # what is still under way must not answer in a later round
             raise
         ordered = [infos[i] for i in range(len(cohort.ids))]
         return Sent(self._messages[: len(cohort.ids)], averaged(ordered))
@@ -183,14 +143,6 @@ class Workers:
         )
         return [replace(whole, positions=range(w, clients, workers)) for w in range(workers)]
 
-    def _tell(self, messages: Sequence[Any]) -> None:
-        """Send each worker its message."""
-        for pipe, process, message in zip(self._pipes, self._processes, messages, strict=True):
-            try:
-                pipe.send(message)
-            except ConnectionError as error:
-                raise _died(process) from error
-
     def _answers(self) -> dict[int, Info]:
         infos: dict[int, Info] = {}
         waiting = dict(zip(self._pipes, self._processes, strict=True))
@@ -202,52 +154,14 @@ class Workers:
                     del waiting[pipe]
         return infos
 
-    def close(self) -> None:
-        """End the workers; one that does not listen is killed."""
-        for pipe in self._pipes:
-            with contextlib.suppress(OSError):
-                pipe.send(None)
-        end = time.monotonic() + PATIENCE
-        for process in self._processes:
-            process.join(max(0.0, end - time.monotonic()))
-        self._kill()
-
-    def _kill(self) -> None:
-        """End the workers at once; they hold nothing that would have to be put in order."""
-        for process in self._processes:
-            process.kill()
-        for process in self._processes:
-            process.join()
-        for pipe in self._pipes:
-            pipe.close()
-        self._processes, self._pipes = [], []
-
 
 def _answer(pipe: Any, process: Any) -> dict[int, Info]:
-    """What a worker says, if only the cause of its failure; ``pipe`` or its death is at hand."""
-    try:
-        answer = pipe.recv() if pipe.poll() else None
-    except (EOFError, ConnectionError):
-        answer = None
-    if answer is None:
-        raise _died(process)
+    """The diagnostics that a worker sends, by position in the cohort."""
+    answer = heard(pipe, process)
     if isinstance(answer, str):
         raise WorkerError(f"a client failed in a worker process:\n{answer}")
     infos: dict[int, Info] = answer
     return infos
-
-
-def _died(process: Any) -> WorkerError:
-    process.join(PATIENCE)  # the pipe closes a moment before the process has ended
-    code = process.exitcode
-    if code is not None and code < 0:
-        reason = f"signal {-code}"
-        if code == -signal.SIGKILL:
-            reason += ", which the system sends when memory runs out"
-        return WorkerError(f"{process.name} died of {reason}; the round is not finished")
-    return WorkerError(
-        f"{process.name} died with exit code {code}; if it says nothing else: {GUARD}"
-    )
 
 
 def _refuse_excess(tensors: Iterable[Tensor]) -> None:
@@ -275,25 +189,6 @@ def _shared(tensor: Tensor, in_place: bool) -> Tensor:
     return own
 
 
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Block Ctrl-C for a moment; processes that are started meanwhile never hear of it.
-
-    They inherit the blocked signal, so that it cannot end them while they are still importing.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # pragma: no cover - missing on Windows only
-        yield
-        return
-    from multiprocessing import resource_tracker  # not on Windows
-
-    resource_tracker.ensure_running()  # the first process would start it, which unblocks Ctrl-C
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
-
-
 def _without_records(shards: Shards) -> Shards:
     """The shards with a single true record, for the way to a worker, which never tests."""
     data = shards.dataset
@@ -302,9 +197,7 @@ def _without_records(shards: Shards) -> Shards:
 
 
 def _work(pipe: Any, setting: _Setting) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    keep_freed_memory()
+    settle()
     subspace: Subspace | None = None
     with contextlib.suppress(EOFError, ConnectionError):  # the parent is gone
         algorithm, shards, streams = pickle.loads(pipe.recv())  # noqa: S301 - from our own parent

@@ -1,0 +1,83 @@
+"""One run of the arena, in memory: no run directory, no checkpoint, only its figures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fedsieve.experiments.build import Objects, build
+from fedsieve.experiments.config import Config
+from fedsieve.experiments.run_directory import Metrics
+from fedsieve.experiments.summary import summarise
+from fedsieve.learning.data import Dataset
+from fedsieve.privacy import BudgetExceededError
+from fedsieve.simulation.loop import Simulation
+
+DONE, UNDEFINED, FAILED = "done", "not defined", "failed"
+"""How a run ends: with figures; before it begins, because it makes no sense; or in an error."""
+
+
+class AbandonedError(Exception):
+    """Nobody waits for the run any more."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a run ended.
+
+    Args:
+        state: `DONE`, `UNDEFINED` or `FAILED`.
+        reason: Why it has no figures.
+        summary: The figures under the keys of summary.json, where it has.
+        skipped: Rounds in which the server kept the model, because it could not outvote f.
+        terms: The resolved configuration's sections that a privacy statement needs.
+    """
+
+    state: str
+    reason: str = ""
+    summary: dict[str, Any] | None = None
+    skipped: int = 0
+    terms: dict[str, Any] | None = None
+
+    @property
+    def quality(self) -> float | None:
+        """Test accuracy, or R^2 of a regression."""
+        return None if self.summary is None else self.summary["test_accuracy"]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The score as plain values."""
+        return asdict(self)
+
+
+def play(config: Config, data: Dataset, wanted: Callable[[], bool] = lambda: True) -> Score:
+    """Run a configuration and say how it ended.
+
+    Args:
+        config: The run.
+        data: Its data set, which many runs share.
+        wanted: Asked before every round whether to go on.
+
+    Raises:
+        AbandonedError: ``wanted()`` was false.
+    """
+    start = time.perf_counter()
+    try:
+        built = build(config, Objects(data=data))
+    except ValueError as error:
+        return Score(UNDEFINED, str(error))
+    metrics = Metrics()
+    with Simulation(built.job) as simulation:
+        try:
+            while simulation.round < built.job.rounds:
+                if not wanted():
+                    raise AbandonedError
+                metrics.append(simulation.step())
+        except BudgetExceededError as spent:
+            return Score(FAILED, str(spent))
+    table = metrics.table()
+    summary = summarise(built, table, time.perf_counter() - start).as_dict()
+    summary["dataset"] = config.data.name
+    terms = built.config.model_dump(mode="json", include={"algorithm": {"batch"}})
+    return Score(DONE, "", summary, sum(table.column("skipped").to_pylist()), terms)

@@ -1,0 +1,107 @@
+"""Play an arena, or go on with it, and write its tables, figures and page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedsieve.experiments import toml
+from fedsieve.experiments.arena.archive import Archive
+from fedsieve.experiments.arena.board import Board
+from fedsieve.experiments.arena.cell import UNDEFINED, Score
+from fedsieve.experiments.arena.crew import Crew, processes
+from fedsieve.experiments.arena.page import write
+from fedsieve.experiments.arena.plan import Cell, Plan
+from fedsieve.experiments.arena.telling import Teller, teller
+from fedsieve.experiments.build import Built, build
+from fedsieve.experiments.config import Config
+from fedsieve.experiments.interrupts import Wish, deferred_interrupt
+from fedsieve.experiments.progress import Style
+from fedsieve.experiments.run import manifest_of
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished arena.
+
+    Args:
+        board: Its results.
+        source: Sentence on the data.
+        page: The report page; the other files lie beside it.
+    """
+
+    board: Board
+    source: str
+    page: Path
+
+
+def arena(plan: Plan, directory: Path, *, progress: Style = "quiet") -> Outcome:
+    """Play what is left of an arena.
+
+    Args:
+        plan: What is played.
+        directory: Where its results are kept; one that holds this arena is gone on with.
+        progress: How to tell of it.
+
+    Raises:
+        ConfigError: The base cannot be run, or the directory holds something else or is in use.
+        WorkerError: No process could be started.
+        KeyboardInterrupt: The user stopped it; what was done is kept.
+    """
+    archive = Archive(directory)
+    archive.refuse_another(plan)
+    with toml.refusing():
+        built = build(plan.base())
+    with archive.alone():
+        archive.begin(plan, manifest_of(built))
+        cells = list(plan.cells())
+        scores = {cell: score for cell in cells if (score := archive.score(cell)) is not None}
+        runs: list[tuple[Cell, Config]] = []
+        for cell in cells:
+            if cell not in scores:
+                try:
+                    runs.append((cell, plan.config(cell)))
+                except toml.ConfigError as refused:
+                    scores[cell] = Score(UNDEFINED, str(refused))
+        with teller(progress, len(cells), len(cells) - len(runs)) as told:
+            _greet(told, plan, built, len(runs))
+            if runs:
+                with deferred_interrupt() as wish:
+                    _play(plan, archive, runs, scores, told, wish)
+        board = Board(plan, scores, built.dataset.task)
+        source = built.dataset.source
+        return Outcome(board, source, write(board, directory, source))
+
+
+def _play(
+    plan: Plan,
+    archive: Archive,
+    runs: list[tuple[Cell, Config]],
+    scores: dict[Cell, Score],
+    told: Teller,
+    wish: Wish,
+) -> None:
+    """Play the runs, noting and keeping how each ends."""
+    crew = Crew(processes(plan.setup.arena.workers, len(runs)), runs[0][1])
+    try:
+        for cell, score in crew.play(runs, lambda: wish.stop):
+            archive.save(cell, score)
+            scores[cell] = score
+            told.cell(cell, score)
+    except BaseException:
+        crew.kill()
+        raise
+    if wish.stop:
+        crew.kill()
+        raise KeyboardInterrupt
+    crew.close()
+
+
+def _greet(told: Teller, plan: Plan, built: Built, left: int) -> None:
+    lineup, n = plan.setup.arena, plan.setup.federation.clients
+    told.say(built.dataset.source)
+    told.say(
+        f"{len(lineup.rules)} rules, {len(plan.attacks)} attacks and none, "
+        f"f={', '.join(map(str, lineup.byzantine))} of n={n}, seeds {len(lineup.seeds)}: "
+        f"{left} runs to play, {processes(lineup.workers, max(left, 1))} at a time"
+    )
