@@ -70,7 +70,7 @@ def test_a_run_is_the_base_and_what_its_cell_says(planned) -> None:
 
 
 def test_a_rule_that_is_not_defined_says_so(planned) -> None:
-    with pytest.raises(ConfigError, match=r"byzantine=5 is too many.*'caf' with 10.*allowed is 4"):
+    with pytest.raises(ConfigError, match=r"byzantine=5 is too many.*with 10.*allowed is 4"):
         planned().config(Cell("nnm >> caf", "alie", 5, 3))
 
 
