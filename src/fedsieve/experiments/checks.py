@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from fedsieve.poisoning import Attack, DataAttack, Knowledge
 from fedsieve.registry import component
 
 if TYPE_CHECKING:
@@ -98,11 +99,54 @@ def _attack(config: Config) -> None:
             f"attack.name={config.attack.name!r} with federation.byzantine=0: nobody would attack; "
             "set federation.byzantine >= 1 or attack.name='none'"
         )
-    if config.attack.strength is not None and config.attack.name == "none":
+    name, options = config.attack.name, config.attack.options
+    if name.startswith("custom:"):
+        return
+    reads = [
+        key
+        for key in inspect.signature(component("attack", name).factory).parameters
+        if key in type(config.attack).model_fields
+    ]
+    for key, value in options.items():
+        if key not in reads:
+            has = f" (it has {', '.join(reads)})" if reads else "; name an attack"
+            raise ValueError(
+                f"attack.{key}={value!r}: attack.name={name!r} has no such setting; "
+                f"leave it out{has}"
+            )
+    attack_may(config, component("attack", name).build(**options))
+
+
+def attack_may(config: Config, attack: Attack) -> None:
+    """Refuse an attack that needs to know what the configuration denies it.
+
+    Raises:
+        ValueError: With what the attack needs and what it is granted.
+    """
+    named, needs = f"attack.name={config.attack.name!r}", attack.knowledge
+    if Knowledge.NOISE in needs and config.privacy is None:
         raise ValueError(
-            f"attack.strength={config.attack.strength} with attack.name='none'; "
-            "name an attack or leave the strength out"
+            f"{named} is about privacy noise, and this run has none; add [privacy] or choose "
+            "another attack"
         )
+    if config.attack.knowledge is None:
+        return
+    missing = needs & ~Knowledge.of(config.attack.knowledge)
+    if missing:
+        raise ValueError(
+            f"attack.knowledge={list(config.attack.knowledge)}: {named} needs "
+            f"{list(needs.words)} as it is configured; grant {list(missing.words)}, or choose "
+            f"settings that need less ({_that_need_less(config)})"
+        )
+
+
+def _that_need_less(config: Config) -> str:
+    """The attack's settings that spare it knowledge."""
+    name = config.attack.name
+    factory = None if name.startswith("custom:") else component("attack", name).factory
+    known = inspect.signature(factory).parameters if factory else {}
+    spare = {"strength": "a fixed strength spares the rule", "partial": "partial=true the updates"}
+    return ", ".join(text for key, text in spare.items() if key in known) or "it has none"
 
 
 def _codec(config: Config) -> None:
@@ -177,9 +221,10 @@ def fits_data(config: Config, *, task: str, owners: bool) -> None:
         )
     if task != "regression":
         return
-    if config.attack.name == "label-flip":
+    name = config.attack.name
+    if name != "none" and not name.startswith("custom:") and relabels(name):
         raise ValueError(
-            f"attack.name='label-flip': data.name={config.data.name!r} is a regression and has no "
+            f"attack.name={name!r}: data.name={config.data.name!r} is a regression and has no "
             "classes to flip; choose another attack"
         )
     if config.data.partition in ("dirichlet", "shards", "gamma", "extreme"):
@@ -187,6 +232,12 @@ def fits_data(config: Config, *, task: str, owners: bool) -> None:
             f"data.partition={config.data.partition!r} sorts by class, and "
             f"data.name={config.data.name!r} is a regression; allowed is iid"
         )
+
+
+def relabels(attack: str) -> bool:
+    """Whether the attack of this name changes labels."""
+    factory = component("attack", attack).factory
+    return isinstance(factory, type) and issubclass(factory, DataAttack)
 
 
 def fits_model(config: Config, facts: Facts) -> None:

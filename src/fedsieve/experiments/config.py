@@ -65,6 +65,7 @@ ProjectionName = Annotated[str, *_name_of("projection")]
 RuleName = Annotated[str, *_name_of("rule")]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Strength = Annotated[float, Field(allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Widths = Annotated[tuple[Count, ...], Field(strict=False), BeforeValidator(_listed)]
@@ -206,11 +207,57 @@ class Attack(Section):
     """What the malicious clients do."""
 
     name: AttackName = Field(default="none", description="attack; `fedsieve list attack`")
-    strength: float | None = Field(
+    strength: Strength | Literal["published"] | None = Field(
         default=None,
-        allow_inf_nan=False,
-        description="fixed strength; default: a line search against the rule",
+        description="fixed strength, or the paper's; default: the attack's own, for many a line "
+        "search against the rule",
     )
+    knowledge: (
+        Annotated[
+            tuple[Literal["updates", "rule", "projection", "data", "noise"], ...],
+            Field(strict=False),
+            BeforeValidator(_listed),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="all that the malicious clients know of the others, such as []; "
+        "default: whatever the attack needs",
+    )
+    partial: bool | None = Field(
+        default=None,
+        description="estimate the honest messages from the malicious clients' own honest ones",
+    )
+    direction: Literal["std", "mean", "sign", "own", "random"] | None = Field(
+        default=None, description="where to shift the honest mean"
+    )
+    centre: Literal["zero", "mean"] | None = Field(
+        default=None, description="gaussian: mean of the noise"
+    )
+    kind: Literal["nan", "inf", "huge", "bytes"] | None = Field(
+        default=None, description="garbage: what is sent"
+    )
+    warm_up: Count | None = Field(
+        default=None, description="mimic: rounds in which it learns whom to copy"
+    )
+    horizon: Count | None = Field(
+        default=None, description="mask-aware: projections that it looks ahead"
+    )
+    relocation: float | None = Field(
+        default=None, ge=0, le=1, description="rop: weight of the last aggregate in its reference"
+    )
+    source: int | None = Field(
+        default=None, ge=0, description="label-flip-targeted: class that is relabelled"
+    )
+    target: int | None = Field(
+        default=None, ge=0, description="label-flip-targeted: class that it is given"
+    )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The settings that were given, as the attack's arguments."""
+        held = self.model_dump(exclude={"name", "knowledge"}, exclude_none=True)
+        return dict(held)
 
 
 class Aggregation(Section):

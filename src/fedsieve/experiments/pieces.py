@@ -118,7 +118,7 @@ def attack(config: Config) -> Attack | None:
     """The named attack; ``None`` if there is none."""
     if config.attack.name == "none":
         return None
-    made: Attack = component("attack", config.attack.name).build(strength=config.attack.strength)
+    made: Attack = component("attack", config.attack.name).build(**config.attack.options)
     return made
 
 

@@ -2,8 +2,8 @@
 
 A round: draw the cohort, tell it the shared state, charge the privacy ledger, compute the messages,
 code and decode them, let the attacker put its rows beside them, exchange, evaluate. The state
-between rounds is the algorithm's tensors, the ledger and counters; all draws are keyed by round, so
-a simulation restored from a checkpoint goes on as if it had never stopped.
+between rounds is the tensors of algorithm and attack, the ledger and counters; all draws are keyed
+by round, so a simulation restored from a checkpoint goes on as if it had never stopped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from fedsieve.aggregation import GramRule, TooManyFaultyClients
-from fedsieve.algorithms.form import Broadcast, Cohort, Sent
+from fedsieve.algorithms.form import Broadcast, Cohort, Sent, Tensors
+from fedsieve.poisoning import MessageAttack
+from fedsieve.simulation.attacker import Known, without_noise
 from fedsieve.simulation.checkpoint import Checkpoint
 from fedsieve.simulation.clock import Clock
 from fedsieve.simulation.delivery import Delivered, computes, deliver
@@ -43,6 +45,7 @@ class Simulation:
         self.job = job
         self.round = 0
         self.shared, self.memory = job.algorithm.start(job.theta)
+        self.attacker: Tensors = {}  # what the attack remembers
         self._executor: Executor | None = None
         self._threads = torch.get_num_threads()
 
@@ -80,7 +83,11 @@ class Simulation:
             sent = self._compute(broadcast, computing)
         row.update(sent.info)
         clock.move("client", "sample", row.pop("seconds_sample", 0.0))
-        delivered = deliver(job, self.round, sent.messages, computing.ids, attendance.ids, clock)
+        known = Known(broadcast, self.attacker)
+        delivered = deliver(
+            job, self.round, sent.messages, computing.ids, attendance.ids, clock, known
+        )
+        self.attacker = delivered.memory
         row["bits_up"] = delivered.bits
         with clock("server"):
             row.update(self._exchange(broadcast, delivered, clock))
@@ -106,6 +113,7 @@ class Simulation:
         """The state between two rounds, as views: save it before the next step."""
         tensors = {f"shared.{k}": v for k, v in self.shared.items()}
         tensors |= {f"memory.{k}": v for k, v in self.memory.items()}
+        tensors |= {f"attacker.{k}": v for k, v in self.attacker.items()}
         ledger = self.job.ledger
         streams = self.job.streams
         facts = {
@@ -125,6 +133,11 @@ class Simulation:
         for prefix, state in (("shared.", self.shared), ("memory.", self.memory)):
             for name in list(state):
                 state[name] = checkpoint.tensors[prefix + name].to(self.job.device, copy=True)
+        self.attacker = {
+            name.removeprefix("attacker."): tensor.to(self.job.device, copy=True)
+            for name, tensor in checkpoint.tensors.items()
+            if name.startswith("attacker.")
+        }
 
     def _evaluates(self) -> bool:
         """Whether this round ends with an evaluation."""
@@ -151,6 +164,30 @@ class Simulation:
         job.ledger.charge(self.round, {c: r for c, r in releases.items() if c not in cheats})
 
     def _compute(self, broadcast: Broadcast, cohort: Cohort) -> Sent:
+        """The cohort's messages; malicious clients who omit the noise compute theirs without it."""
+        silent = self._silent.intersection(cohort.ids)
+        if not silent:
+            return self._computed(broadcast, cohort)
+        followers = [i for i, client in enumerate(cohort.ids) if client not in silent]
+        cheats = [i for i, client in enumerate(cohort.ids) if client in silent]
+        sent = self._computed(broadcast, cohort.some(followers))
+        executor = OneByOne if self.job.algorithm.one_by_one else WholeCohort
+        theirs = executor(without_noise(self.job.algorithm)).run(
+            broadcast, self.memory, cohort.some(cheats)
+        )
+        order = sorted(range(len(cohort.ids)), key=[*followers, *cheats].__getitem__)
+        own = theirs.messages
+        messages = torch.cat([sent.messages, own])[order] if followers else own
+        return Sent(messages, sent.info)
+
+    @property
+    def _silent(self) -> frozenset[int]:
+        """Who leaves the privacy noise out."""
+        attack = self.job.attack
+        omits = isinstance(attack, MessageAttack) and attack.omits_noise
+        return frozenset(self.job.byzantine) if omits else frozenset()
+
+    def _computed(self, broadcast: Broadcast, cohort: Cohort) -> Sent:
         if not cohort.ids:
             return Sent(torch.empty(0, 0, device=self.job.device))
         if self._executor is None:
