@@ -122,8 +122,9 @@ def test_a_payload_as_long_as_the_noise_is_no_outlier(scene):
     stack = torch.cat([s.honest, rows])
     scores = torch.cdist(stack, stack).sort(dim=1).values[:, 1:15].square().sum(dim=1)
     assert scores[16:].max() < scores[:16].min()  # nearest to their neighbours
-    moved = (stack.mean(dim=0) - s.mean) @ mean / mean.norm()
-    assert float(moved) == pytest.approx(-4 / 20 * length, rel=0.1)
+    moved = (stack.mean(dim=0) - s.mean) @ s.mean / s.mean.norm()
+    assert float(moved) == pytest.approx(-4 / 20 * length)
+    assert s.mean @ mean > 0  # which is where training goes, as far as anybody can tell
     # without seeing the others the direction is known less well, the length just as well
     alone = HideInNoise(partial=True).craft(s)
     assert float((alone[0] - s.own.mean(dim=0)).norm()) == pytest.approx(length)
@@ -156,7 +157,7 @@ def test_slow_bias_against_the_transcription(scene):
         rows = attack.craft(s)
         torch.testing.assert_close(rows, sent)
         assert (rows.norm(dim=1) <= r * (1 + 1e-12)).all()
-        e = (s.own + e - sent).mean(dim=0) + 0.2 * r * u
+        e = e + 0.2 * r * u
         memory = attack.remember(s, rows)
         torch.testing.assert_close(memory["residual"], e)
         cosines.append(float(rows[0] @ u / rows[0].norm()))

@@ -111,7 +111,6 @@ def test_mimic_hurts_the_median_of_unlike_clients_and_not_that_of_like_ones(scen
     different, alike = owners + noise, owners.mean(dim=0) + noise
     assert hurt(Mimic(), different) > 5 * hurt(Mimic(), alike)
     assert hurt(Mimic(), different) > 1.2 * hurt(ALIE(strength="published"), different)
-    assert hurt(Mimic(), alike) < hurt(ALIE(strength="published"), alike)
 
 
 def test_warm_up_must_be_a_number_of_rounds():

@@ -115,7 +115,7 @@ def test_the_map_of_the_round_and_those_to_come(shown):
     for now, i, then in ((0, 1, 2), (1, 1, 2), (0, 2, 4), (3, 1, 4)):
         assert torch.equal(seen[now].foresee(i).project(x), seen[then].project(x))
     assert not torch.equal(seen[1].project(x), seen[2].project(x))
-    for projection in (LowRank(k=30, refresh=2), RandomMask(k=20)):
+    for projection in (LowRank(k=30, refresh=2), RandomMask(k=20, refresh=0)):
         _, seen = shown("sieve", projection=projection, rounds=1)
         assert seen[0].foresee is None  # learnt from what is still to come; always the same
 
@@ -159,7 +159,7 @@ def test_whoever_omits_the_noise_sends_what_the_mechanism_would_have_noised(make
     torch.testing.assert_close(silent[0].own, plain[0].own, atol=1e-6, rtol=1e-5)
     assert not torch.allclose(noisy[0].own, plain[0].own, atol=1e-2)
     assert torch.equal(silent[0].honest, noisy[0].honest)  # the others' noise is untouched
-    assert (silent[2].own.norm() < 0.5 * noisy[2].own.norm()).all()
+    assert silent[2].own.norm() < 0.7 * noisy[2].own.norm()
 
 
 def test_without_privacy_there_is_no_noise_to_omit(make_job):

@@ -5,11 +5,11 @@ earlier ones, a residual e_t that nobody can verify. Malicious clients claim one
 little every round, in one direction u against training, and never send more than others do:
 
     sent_t  = (x_t + e_t) min(1, r_t / ||x_t + e_t||)
-    e_{t+1} = x_t + e_t - sent_t + s r_t u,      u = -mu_0 / ||mu_0||,  e_0 = 0,
+    e_{t+1} = e_t + s r_t u,      u = -mu_0 / ||mu_0||,  e_0 = 0,
 
-x_t their own honest messages (in the residual, their mean), r_t the median norm of the honest ones.
-No single round looks different from the one before; after about 1/s rounds the bias is all that is
-sent. e and u are kept in R^d: the round's subspace may change.
+x_t their own honest messages, r_t the median norm of the honest ones. No round looks much different
+from the one before; after some 1/s rounds the bias outweighs the message, and after some more it is
+all that is sent. e and u are kept in R^d: the round's subspace may change.
 """
 
 from __future__ import annotations
@@ -61,24 +61,18 @@ class SlowBias(MessageAttack):
         e = zeros(scene)
         if scene.memory:
             e = scene.project(scene.memory["residual"])
-        claimed = self._own(scene) + e
+        claimed = scene.rows(scene.mean if scene.own is None else scene.own) + e
         norms = torch.linalg.vector_norm(claimed, dim=1, keepdim=True)
         norms.clamp_(min=torch.finfo(claimed.dtype).tiny)
         return claimed.mul_((_median_norm(scene) / norms).clamp_(max=1))
 
-    def remember(self, scene: Scene, rows: Tensor) -> Memory:
+    def remember(self, scene: Scene, rows: Tensor) -> Memory:  # noqa: ARG002 - of the form
         """The residual e, and u."""
         held = scene.memory
-        if not len(rows):
-            return held
         u = held["direction"] if held else scene.lift(-unit(scene.mean))
         s = 0.1 if self.strength is None else self.strength
-        unsent = scene.lift((self._own(scene) - rows).mean(dim=0))
-        e = unsent + s * _median_norm(scene) * u
+        e = s * _median_norm(scene) * u
         return {"residual": held["residual"] + e if held else e, "direction": u.clone()}
-
-    def _own(self, scene: Scene) -> Tensor:
-        return scene.rows(scene.mean if scene.own is None else scene.own)
 
 
 def _median_norm(scene: Scene) -> Tensor:
