@@ -21,7 +21,7 @@ def test_the_commented_file_is_the_demo_with_every_key() -> None:
 
 def test_it_says_what_is_allowed() -> None:
     text = " ".join(commented().replace("#", "").split())
-    assert "label-flip | none | sign-flip" in text
+    assert "mimic | min-max | min-sum" in text
     assert "number of rounds (>= 1)" in text
     assert "delta of the statement (> 0 and < 1)" in text
     assert "add-remove | replace-one | zero-out" in text

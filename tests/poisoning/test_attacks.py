@@ -161,6 +161,7 @@ def test_wrong_shares_are_refused(strength):
         ({"honest": torch.ones(3)}, "honest has shape"),
         ({"honest": torch.ones(0, 3)}, "honest has shape"),
         ({"f": -1}, "f=-1"),
+        ({"ids": (1, 2)}, r"ids=\(1, 2\) must name the 4 honest rows"),
         ({"own": torch.ones(2, 4)}, r"own has shape \(2, 4\); allowed is \(2, 3\)"),
     ],
 )

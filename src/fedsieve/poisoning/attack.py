@@ -121,11 +121,6 @@ class Scene:
         # torch.std over rows walks the columns one by one, ten times slower
         return (self.honest - self.mean).square_().mean(dim=0).sqrt_()
 
-    @cached_property
-    def pairwise(self) -> Tensor:
-        """Squared distances of the honest messages, (h, h) float64."""
-        return squared_distances(self.honest)
-
     @property
     def isometric(self) -> bool:
         """Whether the lift keeps lengths, as every map with orthonormal layers does."""

@@ -38,7 +38,7 @@ class ROP(MessageAttack):
     """ROP: the last aggregate, moved at right angles to where training goes.
 
     Args:
-        strength: Length z > 0 of the move in honest standard deviations; ``None``: 1.
+        strength: Length z >= 0 of the move in honest standard deviations; ``None``: 1.
         relocation: Weight lambda in [0, 1] of the last aggregate in what the move is orthogonal to.
 
     Raises:
