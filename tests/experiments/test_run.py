@@ -25,7 +25,7 @@ from fedsieve.experiments.run_directory import PHASES, SCHEMA, Summary
 from fedsieve.experiments.toml import ConfigError
 from fedsieve.learning.data import Dataset
 from fedsieve.learning.datasets.own import from_arrays
-from fedsieve.poisoning import ALIE, MessageAttack, Scene
+from fedsieve.poisoning import ALIE, Knowledge, MessageAttack, Scene
 
 SUMMARY_KEYS = [
     "algorithm",
@@ -284,7 +284,9 @@ class Little(nn.Module):
 class Silence(MessageAttack):
     """Malicious clients send nothing but zeros."""
 
-    knowledge = None  # type: ignore[assignment]
+    @property
+    def knowledge(self) -> Knowledge:
+        return Knowledge.NOTHING
 
     def craft(self, scene: Scene) -> Tensor:
         return torch.zeros(scene.f, scene.honest.shape[1])
