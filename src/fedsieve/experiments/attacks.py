@@ -9,12 +9,12 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING
 
-from fedsieve.poisoning import Attack, Patch
 from fedsieve.registry import component
 
 if TYPE_CHECKING:
     from fedsieve.experiments.config import Attack as Settings
     from fedsieve.experiments.config import Config
+    from fedsieve.poisoning import Attack
 
 BACKDOOR = "badnets"
 """What the clients train on where ``attack.backdoor`` is left out."""
@@ -45,6 +45,8 @@ def attack(config: Config) -> Attack | None:
     named = config.attack
     if named.name == "none":
         return None
+    from fedsieve.poisoning import Patch  # only now: torch loads slowly
+
     given = named.options | {"server_lr": config.algorithm.server_lr or 1.0}
     where = {key: given[key] for key in ("size", "position") if key in given}
     try:

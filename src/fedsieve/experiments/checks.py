@@ -9,14 +9,13 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING
 
-from fedsieve.aggregation import PreAggregator, Rule
 from fedsieve.experiments import attacks, options
-from fedsieve.poisoning import Attack, DataAttack, Knowledge
 from fedsieve.registry import component
 
 if TYPE_CHECKING:
     from fedsieve.experiments.config import Config, Privacy
     from fedsieve.experiments.resolve import Facts
+    from fedsieve.poisoning import Attack
 
 NOT_PRIVATE = {
     "byrd-saga": "each released difference of table entries is a new query on the same records",
@@ -134,6 +133,8 @@ def attack_may(config: Config, attack: Attack) -> None:
     Raises:
         ValueError: With what the attack needs and what it is granted.
     """
+    from fedsieve.poisoning import Knowledge  # only now: torch loads slowly
+
     named, needs = f"attack.name={config.attack.name!r}", attack.knowledge
     if Knowledge.NOISE in needs and config.privacy is None:
         raise ValueError(
@@ -182,10 +183,12 @@ def rule_withstands(config: Config) -> None:
     n, byzantine, f = voters(config), config.federation.byzantine, config.aggregation.f
     key = "federation.byzantine" if f is None or f == byzantine else "aggregation.f"
     f = assumed_f(config) if f is None else f
+    from fedsieve.aggregation import PreAggregator
+
     rows, counted = n, f"{n} clients"
     for part in options.named(config.aggregation):
         role = f"aggregation.{options.FAMILIES[part.family]}={part.name!r}"
-        built: Rule | PreAggregator = options.made(part, config.aggregation, f)
+        built = options.made(part, config.aggregation, f)
         if f > (largest := built.breakdown(rows)):
             allowed = f"the largest allowed is {largest}"
             if largest < 0:
@@ -249,6 +252,8 @@ def fits_data(config: Config, *, task: str, owners: bool) -> None:
 
 def relabels(attack: str) -> bool:
     """Whether the attack of this name changes labels."""
+    from fedsieve.poisoning import DataAttack
+
     factory = component("attack", attack).factory
     return isinstance(factory, type) and issubclass(factory, DataAttack)
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get
 
 from pydantic import TypeAdapter, ValidationError
 
-from fedsieve.aggregation import PreAggregator, Rule
 from fedsieve.registry import Component, component, components
 
 if TYPE_CHECKING:
+    from fedsieve.aggregation import PreAggregator, Rule
     from fedsieve.experiments.config import Aggregation
 
 FAMILIES = {"rule": "rule", "pre-aggregator": "pre"}
