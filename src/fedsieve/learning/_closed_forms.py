@@ -103,18 +103,23 @@ class ClosedForms:
             runs = [self._run(own, x, y) for own, x, y in batches if len(x)]
         factors, losses = self.taps.factors(runs)
         parts = work.plan.apply(factors)
-        squares = work.norms.zero_()
-        for part in parts:
-            squares += part.squared_norms()
+        groups = work.plan.groups(work.clip)
+        norms = work.norms.new_zeros(len(groups), len(work.x))
+        for squares, (_, members) in zip(norms, groups, strict=True):
+            for i in members:
+                squares += parts[i].squared_norms()
         # Norms near the end of the float range have no usable coefficient: as good as infinite.
+        squares = work.norms.copy_(norms.sum(0))
         squares.masked_fill_(squares > torch.finfo(theta.dtype).max, float("inf")).sqrt_()
         work.losses.copy_(losses)
         if not all_finite(work.norms):
             self._pass_without_bad(theta, work)
             return
-        segments = Segments(work.coefficients(), work.counts)
-        for part, target in zip(parts, work.plan.columns(work.sums), strict=True):
-            part.sums(segments, target)
+        columns = work.plan.columns(work.sums)
+        for squares, (clip, members) in zip(norms, groups, strict=True):
+            segments = Segments(work.coefficients(clip, squares.sqrt_()), work.counts)
+            for i in members:
+                parts[i].sums(segments, columns[i])
 
     def _pass_without_bad(self, theta: Tensor, work: Work) -> None:
         """The pass again with the good samples only: zero times NaN would still be NaN."""
@@ -123,6 +128,7 @@ class ClosedForms:
         rest = work.at(good, [int(part.sum()) for part in finite.split(work.counts)], work.sums)
         self._pass(theta, rest)
         work.norms[good] = rest.norms
+        work.factors.zero_()[good] = rest.factors
 
     def _run(self, theta: Tensor, x: Tensor, y: Tensor) -> Callable[[], Tensor]:
         return lambda: self.forward(self.model.bind(theta), x, y)

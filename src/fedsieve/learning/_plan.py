@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fedsieve.learning.clipping import Clip
 from fedsieve.learning.layers import Factor, Positions, Projected
 from fedsieve.learning.layout import Entries, InputBasis, Keep, Layout, Subspace
 
@@ -34,6 +35,7 @@ class Plan:
             )
         self._actions: list[Tensor | Positions | None] = []
         self._widths: list[int] = []
+        self._owners = [slot.name.rpartition(".")[0] for slot in layout.slots]
         for layer_map, slot in zip(maps, layout.slots, strict=True):
             self._widths.append(layer_map.width(slot))
             match layer_map:
@@ -49,6 +51,36 @@ class Plan:
     def apply(self, factors: list[Factor]) -> list[Projected]:
         """Factors of the gradients -> factors of the projected gradients."""
         return [_mapped(f, action) for f, action in zip(factors, self._actions, strict=True)]
+
+    def groups(self, clip: Clip | None) -> list[tuple[Clip | None, list[int]]]:
+        """Which parameter tensors are clipped together, and how.
+
+        The tensors of one layer (weight and bias) belong together. A layer that sends nothing has
+        no share in the clip.
+
+        Raises:
+            ValueError: Layers are to be clipped apart, and the projection mixes them.
+        """
+        if clip is None or clip.form != "per-layer":
+            return [(clip, list(range(len(self._owners))))]
+        if self.mixes_layers:
+            raise ValueError(
+                "clipping='per-layer' needs a projection that keeps the layers apart, and "
+                f"{type(self.subspace).__name__} mixes them; allowed are 'flat' and 'automatic'"
+            )
+        layers: dict[str, list[int]] = {}
+        for i, (owner, width) in enumerate(zip(self._owners, self._widths, strict=True)):
+            if width:
+                layers.setdefault(owner, []).append(i)
+        clips = clip.over([sum(self._widths[i] for i in layer) for layer in layers.values()])
+        return list(zip(clips, layers.values(), strict=True))
+
+    def parts(self, rows: Tensor, members: list[int]) -> tuple[Tensor, ...]:
+        """The parts of rows (b, k) that belong to these parameter tensors, as views."""
+        if len(members) == len(self._owners):
+            return (rows,)
+        columns = self.columns(rows)
+        return tuple(columns[i] for i in members)
 
     def columns(self, sums: Tensor) -> tuple[Tensor, ...]:
         """The parts of messages (n, k) that belong to each parameter tensor, as views."""

@@ -59,17 +59,18 @@ class Work:
     plan: Plan
     sums: Tensor
     norms: Tensor
+    factors: Tensor
     losses: Tensor
 
     def clients(self) -> list[Work]:
         """The work of each client on its own."""
         columns = [
             [None] * len(self.counts) if t is None else t.split(self.counts)
-            for t in (self.x, self.y, self.weights, self.norms, self.losses)
+            for t in (self.x, self.y, self.weights, self.norms, self.factors, self.losses)
         ]
         return [
-            Work(x, y, weights, [count], self.clip, self.plan, sums, norms, losses)
-            for x, y, weights, norms, losses, count, sums in zip(
+            Work(x, y, weights, [count], self.clip, self.plan, sums, norms, factors, losses)
+            for x, y, weights, norms, factors, losses, count, sums in zip(
                 *columns, self.counts, self.sums.split(1), strict=True
             )
         ]
@@ -87,6 +88,7 @@ class Work:
             y=self.y[samples],
             weights=None if self.weights is None else self.weights[samples],
             norms=self.norms[samples],
+            factors=self.factors[samples],
             losses=self.losses[samples],
             counts=counts,
             sums=sums,
@@ -97,11 +99,13 @@ class Work:
         first, counts = overlap(self.counts, lo, hi)
         self.sums[first : first + len(counts)] += part
 
-    def coefficients(self) -> Tensor:
+    def coefficients(self, clip: Clip | None, norms: Tensor) -> Tensor:
         """The samples' coefficients, weight times factor of the clip, from finite norms."""
-        if self.clip is None:
+        if clip is None:
             return self.losses.new_ones(len(self.x)) if self.weights is None else self.weights
-        scale = self.clip.factors(self.norms).to(self.losses.dtype)
+        factors = clip.factors(norms)
+        torch.minimum(self.factors, factors, out=self.factors)
+        scale = factors.to(self.losses.dtype)
         return scale if self.weights is None else scale.mul_(self.weights)
 
     def sum_rows(self, batches: Iterable[tuple[int, int, Tensor, Tensor]]) -> None:
@@ -112,12 +116,24 @@ class Work:
             span.losses.copy_(losses)
             span.norms.copy_(squared(rows).sqrt_())
             finite = span.norms.isfinite()
-            coefficients = span.coefficients()
             if not finite.all():  # zero times NaN would still be NaN
                 rows = torch.where(finite.unsqueeze(1), rows, 0.0)
-                coefficients = torch.where(finite, coefficients, 0.0)
-            Rows(rows).sums(Segments(coefficients, span.counts), span.sums)
+            for clip, members in self.plan.groups(self.clip):
+                parts = self.plan.parts(rows, members)
+                whole = len(parts) == 1 and parts[0] is rows
+                norms = span.norms if whole else _length(parts)
+                coefficients = span.coefficients(clip, norms)
+                segments = Segments(torch.where(finite, coefficients, 0.0), span.counts)
+                targets = self.plan.parts(span.sums, members)
+                for part, target in zip(parts, targets, strict=True):
+                    Rows(part).sums(segments, target)
+            span.factors.masked_fill_(~finite, 0.0)
             self.add(span.sums, lo, hi)
+
+
+def _length(parts: Sequence[Tensor]) -> Tensor:
+    """The norms (b,) of vectors in several parts (b, width)."""
+    return torch.stack([squared(part) for part in parts]).sum(0).sqrt_()
 
 
 def all_finite(numbers: Tensor) -> bool:

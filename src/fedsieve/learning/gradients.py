@@ -8,6 +8,9 @@ The B gradients g_j are not built. One forward and backward pass gives every lay
 output derivative; the norms ||A g_j|| and the sums s_i follow from these in closed form (`layers`).
 Layers and models without a closed form go through ``torch.func``, with a one-line notice.
 
+Clipped layer by layer, each layer's part of A g_j has its own norm and bound C_l, with the C_l^2
+adding up to C^2.
+
 Sensitivity: adding one sample to a client moves its s_i by at most max(w_j) C, whatever A is.
 """
 
@@ -52,6 +55,8 @@ class ClippedSums:
         sums: Weighted sums of clipped projected gradients (n, k).
         norms: Norms of the projected gradients before clipping (B,), float64. Private: for
             diagnostics of a simulation only.
+        factors: What the clip multiplied them by (B,), float64, at most 1: the smallest over the
+            layers where these are clipped apart, 0 where a gradient is not finite. Private.
         losses: Losses of the samples (B,). Private, as the norms.
         bad: Per client the number of samples whose projected gradient is not finite, int64 (n,);
             they count as zero in ``sums``.
@@ -59,6 +64,7 @@ class ClippedSums:
 
     sums: Tensor
     norms: Tensor
+    factors: Tensor
     losses: Tensor
     bad: Tensor
 
@@ -146,7 +152,8 @@ class PerSampleGradients:
             weights: Weights (B,) applied after clipping; ``None`` is all ones.
 
         Raises:
-            ValueError: Shapes that do not fit, ``clip`` <= 0, or a model that mixes samples.
+            ValueError: Shapes that do not fit, ``clip`` <= 0, a model that mixes samples, or layers
+                to be clipped apart that the projection mixes.
             NoClosedFormError: With ``method="closed-form"``, a model without one.
         """
         self._check(theta, x, y, counts, clip, weights)
@@ -160,6 +167,7 @@ class PerSampleGradients:
             plan=plan,
             sums=theta.new_empty(len(counts), plan.k),
             norms=theta.new_zeros(size, dtype=torch.float64),
+            factors=theta.new_ones(size, dtype=torch.float64),
             losses=theta.new_zeros(size),
         )
         self._go(theta, work.x, y, lambda way: way.sums(theta, work))
@@ -167,7 +175,7 @@ class PerSampleGradients:
         if not all_finite(work.norms):
             unusable = (~work.norms.isfinite()).split(work.counts)
             bad = torch.stack([part.sum() for part in unusable])
-        return ClippedSums(work.sums, work.norms, work.losses, bad)
+        return ClippedSums(work.sums, work.norms, work.factors, work.losses, bad)
 
     def settle(self, theta: Tensor, x: Tensor, y: Tensor) -> bool:
         """Settle now how this model's gradients are computed, whatever batch comes first later.
