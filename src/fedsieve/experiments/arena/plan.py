@@ -290,7 +290,7 @@ def load(path: Any = None, overrides: Sequence[str] = ()) -> Plan:
     """
     default = DEFAULT if path is None else {}
     if path is None and not any(one.replace(" ", "").startswith("data.name=") for one in overrides):
-        default = default | {"data": {"name": _at_hand(overrides)}}
+        default = default | {"data": default["data"] | {"name": _at_hand(overrides)}}
     setup = toml.load(path, overrides, kind=Setup, default=default)
     assert isinstance(setup, Setup)
     return Plan(setup)
@@ -298,12 +298,14 @@ def load(path: Any = None, overrides: Sequence[str] = ()) -> Plan:
 
 DEFAULT: dict[str, Any] = {
     "rounds": 100,
+    "data": {"partition": "dirichlet", "alpha": 0.5},
     "federation": {"clients": 20},
     "model": {"name": "softmax"},
     "algorithm": {"name": "dshb"},
     "evaluation": {"every": 100},
 }
-"""The base of the arena that is played without a file."""
+"""The base of the arena that is played without a file. The clients' data differ: with equal ones
+nearly every rule stands nearly every attack."""
 
 
 def _at_hand(overrides: Sequence[str]) -> str:
