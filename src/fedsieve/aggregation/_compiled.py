@@ -17,32 +17,38 @@ TILE = 128  # columns; constant, so that the compiler knows the trip count
 STRETCH = 2048  # columns copied at a time: shorter reads of every row leave the memory waiting
 PADDING = 16  # columns; rows a power of two apart would compete for the same cache lines
 
-Kernel = Callable[..., None]
+WORTH_COMPILING = 1 << 20  # entries from which numpy takes longer than it takes to load numba
 
-_loaded: list[Kernel | None] = []
+Kernel = Callable[..., Any]
+
+_loaded: dict[Kernel, Kernel | None] = {}
 
 
-def kernel(*, worth_it: bool) -> Kernel | None:
-    """The compiled `reduce_columns`, ``None`` without numba.
+def kernel(function: Kernel, *, worth_it: bool, reorder: bool = False) -> Kernel | None:
+    """A compiled function, ``None`` without numba.
 
     Args:
+        function: What numba can compile.
         worth_it: Whether the work at hand is worth loading it; once loaded it always serves.
+        reorder: Whether the compiler may change the order of sums, and with it the last bits.
     """
-    if not _loaded and worth_it:
-        _loaded.append(_compile())
-    return _loaded[0] if _loaded else None
+    if function not in _loaded and worth_it:
+        _loaded[function] = _compile(function, reorder=reorder)
+    return _loaded.get(function)
 
 
-def _compile() -> Kernel | None:
+def _compile(function: Kernel, *, reorder: bool) -> Kernel | None:
     try:
         from numba import njit
     except ImportError:
         return None
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    if reorder:
+        options["fastmath"] = {"reassoc", "contract", "nsz"}
     try:
-        compiled = njit(cache=True, **options)(reduce_columns)
+        compiled = njit(cache=True, **options)(function)
     except RuntimeError:  # no folder can be written to: compile in every process
-        compiled = njit(**options)(reduce_columns)
+        compiled = njit(**options)(function)
     return compiled  # type: ignore[no-any-return]
 
 
