@@ -32,7 +32,9 @@ def paths(monkeypatch):
         return lambda: monkeypatch.setitem(_compiled._loaded, _compiled.reduce_columns, kernel)
 
     ways = {"numpy": switch(None), "interpreted": switch(_compiled.reduce_columns)}
-    if (compiled := _compiled.kernel(_compiled.reduce_columns, worth_it=True)) is not None:
+    if (
+        compiled := _compiled.kernel(_compiled.reduce_columns, _compiled.WORTH_COMPILING)
+    ) is not None:
         ways["compiled"] = switch(compiled)
     return ways
 
@@ -150,7 +152,7 @@ def test_without_numba_there_is_no_kernel(monkeypatch):
         return really_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    assert _compiled._compile(_compiled.reduce_columns, reorder=False) is None
+    assert _compiled._compile(_compiled.reduce_columns) is None
 
 
 def test_without_a_folder_for_its_cache_numba_compiles_in_memory(monkeypatch):
@@ -165,5 +167,5 @@ def test_without_a_folder_for_its_cache_numba_compiles_in_memory(monkeypatch):
         return lambda function: function
 
     monkeypatch.setattr(numba, "njit", njit)
-    assert _compiled._compile(_compiled.reduce_columns, reorder=False) is _compiled.reduce_columns
+    assert _compiled._compile(_compiled.reduce_columns) is _compiled.reduce_columns
     assert [options.get("cache") for options in asked] == [True, None]

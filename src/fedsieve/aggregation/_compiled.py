@@ -24,27 +24,38 @@ Kernel = Callable[..., Any]
 _loaded: dict[Kernel, Kernel | None] = {}
 
 
-def kernel(function: Kernel, *, worth_it: bool, reorder: bool = False) -> Kernel | None:
-    """A compiled function, ``None`` without numba.
+def kernel(function: Kernel, entries: int) -> Kernel | None:
+    """A compiled function; ``None`` without numba, or if it is not loaded and not worth it.
+
+    Once loaded it serves work of any size.
 
     Args:
         function: What numba can compile.
-        worth_it: Whether the work at hand is worth loading it; once loaded it always serves.
-        reorder: Whether the compiler may change the order of sums, and with it the last bits.
+        entries: The size of the work at hand.
     """
-    if function not in _loaded and worth_it:
-        _loaded[function] = _compile(function, reorder=reorder)
+    if function not in _loaded and entries >= WORTH_COMPILING:
+        _loaded[function] = _compile(function)
     return _loaded.get(function)
 
 
-def _compile(function: Kernel, *, reorder: bool) -> Kernel | None:
+def summing_kernel(function: Kernel, entries: int) -> Kernel | None:
+    """The same for sums that the compiler may reorder, which changes their last bits.
+
+    So that these do not depend on what was computed before, it serves large work only.
+    """
+    if entries < WORTH_COMPILING:
+        return None
+    if function not in _loaded:
+        _loaded[function] = _compile(function, fastmath={"reassoc", "contract", "nsz"})
+    return _loaded[function]
+
+
+def _compile(function: Kernel, **options: Any) -> Kernel | None:
     try:
         from numba import njit
     except ImportError:
         return None
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    if reorder:
-        options["fastmath"] = {"reassoc", "contract", "nsz"}
+    options |= {"nogil": True, "error_model": "numpy"}
     try:
         compiled = njit(cache=True, **options)(function)
     except RuntimeError:  # no folder can be written to: compile in every process

@@ -1,4 +1,4 @@
-"""The Gram as one compiled loop, for where numba is installed (extra ``fast``).
+"""Squared norms and the Gram as compiled loops, for where numba is installed (extra ``fast``).
 
 Columns are taken in tiles: a tile is copied to float64 and centred in the cache, then multiplied by
 itself four rows by four, so that the sixteen sums stay in registers. Below some hundred rows this
@@ -13,15 +13,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsieve.aggregation._door import FloatArray
-
 TILE = 256  # columns; constant, so that the compiler knows the trip count
 REGISTERS = 4  # rows and columns of a block of the product
 
 
+def squared_norms(X: NDArray[Any], start: int, stop: int) -> NDArray[np.float64]:
+    """Squared norms of the rows of columns start to stop."""
+    squares = np.zeros(len(X))
+    for i in range(len(X)):
+        row, total = X[i, start:stop], 0.0
+        for c in range(len(row)):
+            total += np.float64(row[c]) * np.float64(row[c])
+        squares[i] = total
+    return squares
+
+
 def centred_gram(
     X: NDArray[Any], A: NDArray[Any], reference: int, scale: float, start: int, stop: int
-) -> FloatArray:
+) -> NDArray[np.float64]:
     """Gram of (the rows of X, then A, minus row `reference`) / scale, columns start to stop."""
     m, n = len(X), len(X) + len(A)
     padded = (n + REGISTERS - 1) // REGISTERS * REGISTERS

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedsieve.aggregation._compiled import summing_kernel
+from fedsieve.aggregation._compiled_gram import squared_norms
 from fedsieve.aggregation._threads import summed
 
 FloatArray = NDArray[np.float64]
@@ -132,17 +134,22 @@ def _shares(weights: ClientWeights, n: int, usable: NDArray[np.bool_]) -> FloatA
 
 
 def row_norms(stack: Tensor) -> FloatArray:
-    """Row norms as float64, computed in the stack's dtype: not finite where a square overflows."""
+    """Row norms as float64; not finite where a row is, or a square overflows."""
     if stack.device.type != "cpu":
         norms: FloatArray = torch.linalg.vector_norm(stack, dim=1).double().cpu().numpy()
         return norms
-    X = stack.numpy()
+    compiled = summing_kernel(squared_norms, stack.numel())
+    X = (stack if compiled is None else stack.contiguous()).numpy()
 
     def work(start: int, stop: int) -> FloatArray:
-        with np.errstate(all="ignore"):
-            return np.vecdot(X[:, start:stop], X[:, start:stop]).astype(np.float64)
+        if compiled is not None:
+            squares: FloatArray = compiled(X, start, stop)
+            return squares
+        # no BLAS: it would call its own threads for each row
+        return np.einsum("ij,ij->i", X[:, start:stop], X[:, start:stop]).astype(np.float64)
 
-    return np.sqrt(summed(work, X.shape[1], len(X)))
+    with np.errstate(all="ignore"):
+        return np.sqrt(summed(work, X.shape[1], len(X)))
 
 
 def wide_norms(stack: Tensor) -> FloatArray:

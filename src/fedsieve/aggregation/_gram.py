@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedsieve.aggregation import _compiled
+from fedsieve.aggregation._compiled import summing_kernel
 from fedsieve.aggregation._compiled_gram import centred_gram
 from fedsieve.aggregation._door import ClientWeights, FloatArray, Rows, normalised
 from fedsieve.aggregation._threads import summed
@@ -68,9 +68,7 @@ def gram(rows: Rows, points: Tensor | None = None) -> FloatArray:
     A = X[:0] if points is None else points
     if X.device.type != "cpu":
         return _on_device(X, A, rows)
-    # the same sizes go the same way, whatever was computed before: the two differ in the last bits
-    worth_it = X.numel() >= _compiled.WORTH_COMPILING
-    compiled = _compiled.kernel(centred_gram, worth_it=worth_it, reorder=True) if worth_it else None
+    compiled = summing_kernel(centred_gram, X.numel())
     if compiled is None:
         return _in_numpy(X.numpy(), A.numpy(), rows)
     messages, others = X.contiguous().numpy(), A.contiguous().numpy()
@@ -137,7 +135,9 @@ def weighted_sum(w: FloatArray, rows: Tensor) -> Tensor:
 
 def placed(w: FloatArray, X: Tensor, A: Tensor) -> Tensor:
     """``w^T [X; A]``."""
-    return weighted_sum(w[: len(X)], X) + weighted_sum(w[len(X) :], A)
+    m = len(X)
+    total = weighted_sum(w[:m], X)
+    return total.add_(weighted_sum(w[m:], A)) if w[m:].any() else total
 
 
 def first_mass(order: NDArray[np.intp], mass: FloatArray, amount: float) -> FloatArray:

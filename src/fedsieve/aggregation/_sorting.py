@@ -118,8 +118,7 @@ def _reduced(X: Tensor, f: int, *, nearest: bool) -> Tensor:
         for columns in blocks(0, k, n, on_cpu=False):
             out[columns] = _mean(_ranked(X[:, columns], _steps(n, f, nearest), n), f, nearest)
         return out
-    worth_it = X.numel() >= _compiled.WORTH_COMPILING
-    kernel = _compiled.kernel(_compiled.reduce_columns, worth_it=worth_it)
+    kernel = _compiled.kernel(_compiled.reduce_columns, X.numel())
     if kernel is not None and n <= LARGEST_COMPILED:
         rows, steps, into = X.contiguous().numpy(), _array(n, f, nearest), out.numpy()
         in_threads(lambda start, stop: kernel(rows, steps, f, nearest, into, start, stop), k, n)
