@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from fedsieve.aggregation import CAF
-from fedsieve.aggregation._door import admit
+from fedsieve.aggregation import CAF, _compiled
+from fedsieve.aggregation._compiled_gram import centred_gram, squared_norms
+from fedsieve.aggregation._door import admit, row_norms
 from fedsieve.aggregation._gram import gram, squared_distances
 
 
@@ -60,3 +61,49 @@ def test_any_common_centre_gives_the_same_weights():
     torch.testing.assert_close(CAF(f=2).weights(plain.numpy()), CAF(f=2).weights(plain))
     weighted = CAF(f=2).aggregate(X, weights=torch.arange(8) + 9)
     torch.testing.assert_close(CAF(f=2).weights(plain, torch.arange(8) + 9), weighted.weights)
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setattr(_compiled, "WORTH_COMPILING", 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n", "a", "k"), [(1, 0, 1), (4, 1, 255), (9, 2, 256), (21, 0, 1000)])
+@pytest.mark.parametrize("size", [1.0, 1e200])
+def test_compiled_and_numpy_agree(n, a, k, dtype, size, compiled, monkeypatch):
+    rng = np.random.default_rng(n)
+    draw = [torch.from_numpy(3 + rng.normal(size=(rows, k))).to(dtype) for rows in (n, a)]
+    X, A = (part * size if dtype == torch.float64 else part for part in draw)
+    for stack in (X, X.T.contiguous().T):
+        rows = admit(stack, None, 0)
+        assert (rows.scale == 1) == (size == 1 or dtype == torch.float32)
+        fast = gram(rows, A)
+        with monkeypatch.context() as without:
+            without.setattr(_compiled, "_compile", lambda *_, **__: None)
+            without.setattr(_compiled, "_loaded", {})
+            slow = admit(stack, None, 0)
+            assert (slow.reference, slow.scale) == (rows.reference, pytest.approx(rows.scale))
+            np.testing.assert_allclose(fast, gram(slow, A), rtol=1e-12, atol=1e-12 * fast.max())
+        assert np.array_equal(fast, fast.T)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+def test_compiled_norms_tell_what_is_unusable(bad, compiled):
+    X = torch.randn(5, 300, generator=torch.Generator().manual_seed(0))
+    X[2, 299] = bad
+    norms = row_norms(X)
+    assert np.isfinite(norms).tolist() == [True, True, bad == 1e30, True, True]
+    usable = [0, 1, 3, 4]
+    np.testing.assert_allclose(norms[usable], X[usable].double().norm(dim=1))
+
+
+def test_interpreted_and_compiled_norms_and_gram_agree(compiled):
+    X = np.random.default_rng(0).normal(size=(6, 300)).astype(np.float32)
+    np.testing.assert_allclose(
+        squared_norms(X, 10, 290), np.sum(np.square(X[:, 10:290], dtype=float), 1)
+    )
+    rows = admit(torch.from_numpy(X), None, 0)
+    by_hand = centred_gram(X, X[:1], rows.reference, 2.0, 0, 300)
+    np.testing.assert_allclose(by_hand, gram(rows, torch.from_numpy(X[:1])) / 4, atol=1e-9)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedsieve.aggregation import _compiled
+from fedsieve.aggregation import _compiled, _threads
 from fedsieve.aggregation import _sorting as sorting
 
 
@@ -29,11 +29,12 @@ def paths(monkeypatch):
     """Each way of computing, as a function that switches to it."""
 
     def switch(kernel):
-        return lambda: monkeypatch.setattr(_compiled, "_loaded", [kernel])
+        return lambda: monkeypatch.setitem(_compiled._loaded, _compiled.reduce_columns, kernel)
 
     ways = {"numpy": switch(None), "interpreted": switch(_compiled.reduce_columns)}
-    monkeypatch.setattr(_compiled, "_loaded", [])
-    if (compiled := _compiled.kernel(worth_it=True)) is not None:
+    if (
+        compiled := _compiled.kernel(_compiled.reduce_columns, _compiled.WORTH_COMPILING)
+    ) is not None:
         ways["compiled"] = switch(compiled)
     return ways
 
@@ -127,29 +128,19 @@ def test_in_place_and_by_values_take_the_same_minima():
 def test_threads_change_no_bit(monkeypatch):
     X = torch.randn(7, 2001, generator=torch.Generator().manual_seed(3))
     alone = sorting.mean_of_middle(X, 2)
-    monkeypatch.setattr(sorting, "GRAIN", 100)
+    monkeypatch.setattr(_threads, "GRAIN", 100)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     assert torch.equal(sorting.mean_of_middle(X, 2), alone)
 
 
-def test_an_error_in_a_thread_comes_to_light(monkeypatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-
-    def fail(start, stop):
-        raise MemoryError(start)
-
-    with pytest.raises(MemoryError):
-        sorting.in_threads(fail, sorting.GRAIN, 20)
-
-
 def test_numba_is_loaded_for_large_stacks_only(monkeypatch):
-    monkeypatch.setattr(_compiled, "_loaded", [])
-    monkeypatch.setattr(_compiled, "_compile", lambda: None)
+    monkeypatch.setattr(_compiled, "_loaded", {})
+    monkeypatch.setattr(_compiled, "_compile", lambda *_, **__: None)
     sorting.mean_of_middle(torch.ones(4, 8), 1)
-    assert _compiled._loaded == []
-    monkeypatch.setattr(sorting, "WORTH_COMPILING", 32)
+    assert _compiled._loaded == {}
+    monkeypatch.setattr(_compiled, "WORTH_COMPILING", 32)
     sorting.mean_of_middle(torch.ones(4, 8), 1)
-    assert _compiled._loaded == [None]
+    assert _compiled._loaded == {_compiled.reduce_columns: None}
 
 
 def test_without_numba_there_is_no_kernel(monkeypatch):
@@ -161,7 +152,7 @@ def test_without_numba_there_is_no_kernel(monkeypatch):
         return really_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    assert _compiled._compile() is None
+    assert _compiled._compile(_compiled.reduce_columns) is None
 
 
 def test_without_a_folder_for_its_cache_numba_compiles_in_memory(monkeypatch):
@@ -176,5 +167,5 @@ def test_without_a_folder_for_its_cache_numba_compiles_in_memory(monkeypatch):
         return lambda function: function
 
     monkeypatch.setattr(numba, "njit", njit)
-    assert _compiled._compile() is _compiled.reduce_columns
+    assert _compiled._compile(_compiled.reduce_columns) is _compiled.reduce_columns
     assert [options.get("cache") for options in asked] == [True, None]

@@ -17,32 +17,49 @@ TILE = 128  # columns; constant, so that the compiler knows the trip count
 STRETCH = 2048  # columns copied at a time: shorter reads of every row leave the memory waiting
 PADDING = 16  # columns; rows a power of two apart would compete for the same cache lines
 
-Kernel = Callable[..., None]
+WORTH_COMPILING = 1 << 20  # entries from which numpy takes longer than it takes to load numba
 
-_loaded: list[Kernel | None] = []
+Kernel = Callable[..., Any]
+
+_loaded: dict[Kernel, Kernel | None] = {}
 
 
-def kernel(*, worth_it: bool) -> Kernel | None:
-    """The compiled `reduce_columns`, ``None`` without numba.
+def kernel(function: Kernel, entries: int) -> Kernel | None:
+    """A compiled function; ``None`` without numba, or if it is not loaded and not worth it.
+
+    Once loaded it serves work of any size.
 
     Args:
-        worth_it: Whether the work at hand is worth loading it; once loaded it always serves.
+        function: What numba can compile.
+        entries: The size of the work at hand.
     """
-    if not _loaded and worth_it:
-        _loaded.append(_compile())
-    return _loaded[0] if _loaded else None
+    if function not in _loaded and entries >= WORTH_COMPILING:
+        _loaded[function] = _compile(function)
+    return _loaded.get(function)
 
 
-def _compile() -> Kernel | None:
+def summing_kernel(function: Kernel, entries: int) -> Kernel | None:
+    """The same for sums that the compiler may reorder, which changes their last bits.
+
+    So that these do not depend on what was computed before, it serves large work only.
+    """
+    if entries < WORTH_COMPILING:
+        return None
+    if function not in _loaded:
+        _loaded[function] = _compile(function, fastmath={"reassoc", "contract", "nsz"})
+    return _loaded[function]
+
+
+def _compile(function: Kernel, **options: Any) -> Kernel | None:
     try:
         from numba import njit
     except ImportError:
         return None
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    options |= {"nogil": True, "error_model": "numpy"}
     try:
-        compiled = njit(cache=True, **options)(reduce_columns)
+        compiled = njit(cache=True, **options)(function)
     except RuntimeError:  # no folder can be written to: compile in every process
-        compiled = njit(**options)(reduce_columns)
+        compiled = njit(**options)(function)
     return compiled  # type: ignore[no-any-return]
 
 

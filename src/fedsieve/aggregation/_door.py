@@ -14,6 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedsieve.aggregation._compiled import summing_kernel
+from fedsieve.aggregation._compiled_gram import squared_norms
+from fedsieve.aggregation._threads import summed
+
 FloatArray = NDArray[np.float64]
 ClientWeights = Tensor | NDArray[np.floating] | Sequence[float]
 
@@ -36,6 +40,8 @@ class Rows:
         share: The usable clients' shares, (m,) summing to 1; ``None`` if all count the same.
         reference: Position in ``data`` of the row of median norm.
         scale: What norms are divided by before they are squared; 1 unless the stack is extreme.
+        span: Where the columns of ``data`` start in the whole stack, and how many that has;
+            ``None`` if they are all of them.
     """
 
     data: Tensor
@@ -44,6 +50,19 @@ class Rows:
     share: FloatArray | None
     reference: int
     scale: float
+    span: tuple[int, int] | None = None
+
+    def cut(self, vector: Tensor, name: str) -> Tensor:
+        """The part of a vector of messages' length that belongs to ``data``, in its kind.
+
+        Raises:
+            ValueError: It has another length.
+        """
+        width = self.data.shape[1]
+        start, k = self.span or (0, width)
+        if len(vector) != k:
+            raise ValueError(f"{name} has {len(vector)} numbers; allowed are {k}")
+        return vector.detach()[start : start + width].to(self.data)
 
     def mixed(self, data: Tensor, share: FloatArray | None) -> Rows:
         """Rows that were made of these, on the same scale."""
@@ -68,7 +87,7 @@ def admit(stack: Tensor, weights: ClientWeights | None, f: int) -> Rows:
         TooManyFaultyClients: More than f rows are unusable, or none is left.
     """
     n = len(stack)
-    norms = torch.linalg.vector_norm(stack, dim=1).cpu().numpy().astype(np.float64)
+    norms = row_norms(stack)
     order = np.argsort(norms, kind="stable")  # NaN comes last
     scale = 1.0
     if not (norms[order[-1]] < np.inf and 1 / MODEST < norms[order[(n - 1) // 2]] < MODEST):
@@ -112,6 +131,25 @@ def _shares(weights: ClientWeights, n: int, usable: NDArray[np.bool_]) -> FloatA
     if p.sum() == 0:
         raise TooManyFaultyClients("no usable row has a weight > 0")
     return np.asarray(p / p.sum())
+
+
+def row_norms(stack: Tensor) -> FloatArray:
+    """Row norms as float64; not finite where a row is, or a square overflows."""
+    if stack.device.type != "cpu":
+        norms: FloatArray = torch.linalg.vector_norm(stack, dim=1).double().cpu().numpy()
+        return norms
+    compiled = summing_kernel(squared_norms, stack.numel())
+    X = (stack if compiled is None else stack.contiguous()).numpy()
+
+    def work(start: int, stop: int) -> FloatArray:
+        if compiled is not None:
+            squares: FloatArray = compiled(X, start, stop)
+            return squares
+        # no BLAS: it would call its own threads for each row
+        return np.einsum("ij,ij->i", X[:, start:stop], X[:, start:stop]).astype(np.float64)
+
+    with np.errstate(all="ignore"):
+        return np.sqrt(summed(work, X.shape[1], len(X)))
 
 
 def wide_norms(stack: Tensor) -> FloatArray:

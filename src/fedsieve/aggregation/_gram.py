@@ -13,20 +13,25 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedsieve.aggregation._compiled import summing_kernel
+from fedsieve.aggregation._compiled_gram import centred_gram
 from fedsieve.aggregation._door import ClientWeights, FloatArray, Rows, normalised
+from fedsieve.aggregation._threads import summed
 from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import Rule, largest_share
 
 LARGEST_WEIGHT = 1e30  # beyond, as tiny messages may get that are brought to a length, use float64
 NEAR_TIE = 1e-12  # relative difference below which two distances are equal
 BLOCK = 1 << 18  # entries upcast to float64 at a time: 2 MiB, inside the second-level cache
+DEVICE_BLOCK = 1 << 24  # on a device: few launches, 128 MiB beside the stack
+PADDING = 16  # columns; rows a power of two apart would compete for the same cache lines
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,23 +65,51 @@ def gram(rows: Rows, points: Tensor | None = None) -> FloatArray:
     Byzantine row can spend the digits that the honest distances need, as it could in the mean.
     """
     X = rows.data
-    m, k = X.shape
-    n = m if points is None else m + len(points)
+    A = X[:0] if points is None else points
+    if X.device.type != "cpu":
+        return _on_device(X, A, rows)
+    compiled = summing_kernel(centred_gram, X.numel())
+    if compiled is None:
+        return _in_numpy(X.numpy(), A.numpy(), rows)
+    messages, others = X.contiguous().numpy(), A.contiguous().numpy()
+
+    def work(start: int, stop: int) -> FloatArray:
+        found: FloatArray = compiled(messages, others, rows.reference, rows.scale, start, stop)
+        return found
+
+    return summed(work, X.shape[1], len(X) + len(A))
+
+
+def _in_numpy(X: NDArray[Any], A: NDArray[Any], rows: Rows) -> FloatArray:
+    """The same block by block, by the threads of numpy's BLAS alone."""
+    (m, k), n = X.shape, len(X) + len(A)
     width = max(BLOCK // n, 1)
+    space = np.empty((n, width + PADDING))
     G = np.zeros((n, n))
     for start in range(0, k, width):
+        block = space[:, : min(width, k - start)]
+        block[:m] = X[:, start : start + width]
+        block[m:] = A[:, start : start + width]
+        block -= block[rows.reference].copy()
+        if rows.scale != 1:
+            block /= rows.scale
+        G += block @ block.T  # numpy sees this form and computes one triangle only
+    return G
+
+
+def _on_device(X: Tensor, A: Tensor, rows: Rows) -> FloatArray:
+    """The same in torch; a device keeps its data to itself."""
+    (_, k), n = X.shape, len(X) + len(A)
+    width = max(DEVICE_BLOCK // n, 1)
+    G = X.new_zeros((n, n), dtype=torch.float64)
+    for start in range(0, k, width):
         columns = slice(start, start + width)
-        if points is None:
-            block = X[:, columns].to(torch.float64, copy=True)
-        else:
-            block = torch.cat([X[:, columns].double(), points[:, columns].double()])
+        block = torch.cat([X[:, columns].double(), A[:, columns].double()])
         block -= block[rows.reference].clone()
         if rows.scale != 1:
             block /= rows.scale
-        # numpy sees A @ A.T and computes one triangle only; a device keeps its data to itself
-        A = block.numpy() if block.device.type == "cpu" else None
-        G += (block @ block.T).cpu().numpy() if A is None else A @ A.T
-    return G
+        G += block @ block.T
+    return G.cpu().numpy()
 
 
 def squared_distances(G: FloatArray) -> FloatArray:
@@ -98,6 +131,13 @@ def weighted_sum(w: FloatArray, rows: Tensor) -> Tensor:
     if np.abs(w).max(initial=0) > LARGEST_WEIGHT:
         return (torch.from_numpy(w).to(rows.device) @ rows.double()).to(rows.dtype)
     return torch.from_numpy(w).to(rows) @ rows
+
+
+def placed(w: FloatArray, X: Tensor, A: Tensor) -> Tensor:
+    """``w^T [X; A]``."""
+    m = len(X)
+    total = weighted_sum(w[:m], X)
+    return total.add_(weighted_sum(w[m:], A)) if w[m:].any() else total
 
 
 def first_mass(order: NDArray[np.intp], mass: FloatArray, amount: float) -> FloatArray:
@@ -180,9 +220,9 @@ class PointRule(Rule):
         """Weights of the messages and of the points, (m + a,), summing to 1."""
 
     def _combine(self, rows: Rows, *, explain: bool) -> tuple[Tensor, FloatArray | None]:  # noqa: ARG002
-        A, m = self._points(rows), len(rows.data)
+        A = self._points(rows)
         w = self._place(Products(gram(rows, A), len(A), rows.removed, rows.share, rows.scale))
-        return weighted_sum(w[:m], rows.data) + weighted_sum(w[m:], A), w[:m]
+        return placed(w, rows.data, A), w[: len(rows.data)]
 
 
 def origin(rows: Rows) -> Tensor:

@@ -10,8 +10,7 @@ values in the same order in float64.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -21,13 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedsieve.aggregation import _compiled
+from fedsieve.aggregation._threads import in_threads
 
 BLOCK = 1 << 19  # entries worked on at a time: 2 MiB of float32, inside the second-level cache
 DEVICE_BLOCK = 1 << 26  # on a device: few launches, little memory beside the stack
-GRAIN = 1 << 18  # entries that are worth a thread of their own
 LARGEST_NETWORK = 64  # beyond, numpy's comparison sort needs fewer passes over the rows
 LARGEST_COMPILED = 2048  # beyond, a network's n log^2 n steps lose to a comparison sort
-WORTH_COMPILING = 1 << 20  # entries from which numpy takes longer than it takes to load numba
 
 Steps = tuple[tuple[int, int], ...]
 
@@ -113,20 +111,6 @@ def separating_network(n: int, f: int, *, ordered: bool = False) -> Steps:
     return tuple(reversed(steps))
 
 
-def in_threads(work: Callable[[int, int], None], k: int, n: int) -> None:
-    """Call ``work(start, stop)`` on equal parts of k columns, in as many threads as torch may use.
-
-    Columns do not know each other, so that the parts change no bit.
-    """
-    parts = max(min(torch.get_num_threads(), n * k // GRAIN), 1)
-    edges = [k * part // parts for part in range(parts + 1)]
-    if parts == 1:
-        return work(0, k)
-    with ThreadPoolExecutor(parts) as pool:
-        list(pool.map(work, edges[:-1], edges[1:]))  # a list, so that errors come to light
-    return None
-
-
 def _reduced(X: Tensor, f: int, *, nearest: bool) -> Tensor:
     n, k = X.shape
     out = X.new_empty(k)
@@ -134,7 +118,7 @@ def _reduced(X: Tensor, f: int, *, nearest: bool) -> Tensor:
         for columns in blocks(0, k, n, on_cpu=False):
             out[columns] = _mean(_ranked(X[:, columns], _steps(n, f, nearest), n), f, nearest)
         return out
-    kernel = _compiled.kernel(worth_it=X.numel() >= WORTH_COMPILING)
+    kernel = _compiled.kernel(_compiled.reduce_columns, X.numel())
     if kernel is not None and n <= LARGEST_COMPILED:
         rows, steps, into = X.contiguous().numpy(), _array(n, f, nearest), out.numpy()
         in_threads(lambda start, stop: kernel(rows, steps, f, nearest, into, start, stop), k, n)

@@ -86,12 +86,7 @@ class CenteredClipping(PointRule):
         return 0.0 if self.f == 0 and Facts.AVERAGES in self.facts else None
 
     def _points(self, rows: Rows) -> Tensor:
-        X = rows.data
-        if self.v0 is None:
-            return X[:0]
-        if len(self.v0) != X.shape[1]:
-            raise ValueError(f"v0 has {len(self.v0)} numbers; allowed are {X.shape[1]}")
-        return self.v0.detach().to(X)[None]
+        return rows.data[:0] if self.v0 is None else rows.cut(self.v0, "v0")[None]
 
     def _place(self, seen: Products) -> FloatArray:
         G, m, f = seen.G, seen.m, self.f - seen.removed

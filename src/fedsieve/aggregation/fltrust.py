@@ -65,10 +65,7 @@ class FLTrust(PointRule):
         return None
 
     def _points(self, rows: Rows) -> Tensor:
-        X = rows.data
-        if len(self.root) != X.shape[1]:
-            raise ValueError(f"root has {len(self.root)} numbers; allowed are {X.shape[1]}")
-        return torch.cat([self.root.detach().to(X)[None], origin(rows)])
+        return torch.cat([rows.cut(self.root, "root")[None], origin(rows)])
 
     def _place(self, seen: Products) -> FloatArray:
         m, p = seen.m, 1.0 if seen.share is None else seen.share

@@ -24,7 +24,7 @@ from fedsieve.aggregation.rule import largest_share, minority
 from fedsieve.registry import register
 
 LARGEST_SEARCH = 1 << 15  # branches; some 20 microseconds each
-NEAR_TIE = 1e-12  # relative difference below which two sums are equal and the order decides
+NEAR_TIE = 1e-12  # relative difference below which two distances, or sums of them, are equal
 
 
 @register("rule", "mda", paper='El Mhamdi et al., "Genuinely distributed Byzantine ML", 2020')
@@ -101,7 +101,7 @@ def closest(D: FloatArray, f: int) -> list[int]:
 
 def _far(D: FloatArray, t: float) -> list[int]:
     """Per row, as bits, which rows are farther than t."""
-    packed = np.packbits(t < D, axis=1, bitorder="little")
+    packed = np.packbits(t * (1 + NEAR_TIE) < D, axis=1, bitorder="little")
     return [int.from_bytes(row.tobytes(), "little") for row in packed]
 
 

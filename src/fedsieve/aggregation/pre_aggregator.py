@@ -8,6 +8,7 @@ is mixed. Chains multiply the M's. One that clips has the origin as a further ro
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Flag, auto
 from typing import ClassVar, Self, overload
@@ -17,7 +18,14 @@ import torch
 from torch import Tensor
 
 from fedsieve.aggregation._door import FloatArray, Rows
-from fedsieve.aggregation._gram import GramRule, PointRule, Products, gram, origin
+from fedsieve.aggregation._gram import (
+    GramRule,
+    PointRule,
+    Products,
+    gram,
+    origin,
+    weighted_sum,
+)
 from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import Rule, of_round
 
@@ -202,15 +210,25 @@ class MixedRule(Mixed):
     """A rule that reads coordinates on mixed messages; made by ``pre >> rule``."""
 
     def _combine(self, rows: Rows, *, explain: bool) -> tuple[Tensor, FloatArray | None]:
-        X, m = rows.data, len(rows.data)
-        points = origin(rows) if Reads.NORMS in self.pre.reads else None
-        a = 0 if points is None else 1
-        G = gram(rows, points) if self.pre.reads else np.zeros((m, m))
-        M, after = self.pre.apply(Products(G, a, rows.removed, rows.share, rows.scale))
-        M = M[: after.m, :m]  # the origin adds nothing
-        mixed = rows.mixed(torch.from_numpy(M).to(X) @ X, after.share)
+        M, share = self._mixing(rows, [rows])
+        mixed = rows.mixed(weighted_sum(M, rows.data), share)
         vector, shares = self.rule._combine(mixed, explain=explain)
         return vector, None if shares is None else shares @ M
+
+    def _mixing(self, rows: Rows, parts: Iterable[Rows]) -> tuple[FloatArray, FloatArray | None]:
+        """What the m messages are multiplied by, and the shares of what comes out.
+
+        Args:
+            rows: The messages.
+            parts: The same, all columns or block by block.
+        """
+        m, normed = len(rows.data), Reads.NORMS in self.pre.reads
+        if self.pre.reads:
+            G = sum(gram(part, origin(part) if normed else None) for part in parts)
+        else:
+            G = np.zeros((m, m))
+        M, after = self.pre.apply(Products(G, int(normed), rows.removed, rows.share, rows.scale))
+        return M[: after.m, :m], after.share  # the origin adds nothing
 
 
 @dataclass(frozen=True, repr=False)

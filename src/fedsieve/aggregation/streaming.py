@@ -1,7 +1,8 @@
 """Aggregating a stack that comes in blocks of columns: layer by layer, or from a mapped file.
 
 A first pass looks at the norms of the rows, so that a row with one NaN in one block is left out of
-all; then coordinatewise rules make one more pass, Gram rules two (products, then the weighted sum).
+all; then coordinatewise rules make one more pass, rules of inner products two (products, then the
+weighted sum).
 Only a slice of a block is in memory at a time.
 """
 
@@ -22,15 +23,16 @@ from fedsieve.aggregation._door import (
     FloatArray,
     Rows,
     check_stack,
+    row_norms,
     wide_norms,
 )
-from fedsieve.aggregation._gram import GramRule, Products, gram, origin, weighted_sum
-from fedsieve.aggregation.pre_aggregator import MixedRule, Reads
+from fedsieve.aggregation._gram import GramRule, PointRule, Products, gram, placed, weighted_sum
+from fedsieve.aggregation.pre_aggregator import MixedRule
 from fedsieve.aggregation.rule import Aggregation, Rule
 
 SLICE = 1 << 22  # entries in memory at a time: 16 MiB of float32
 
-Parts = Callable[[], Iterator[Tensor]]
+Parts = Callable[[], Iterator[Rows]]
 
 
 def aggregate_blocks(
@@ -47,7 +49,8 @@ def aggregate_blocks(
     the result it needs some tens of MiB, however long the blocks.
 
     Args:
-        rule: A Gram rule, a coordinatewise one, or a pre-aggregator before either.
+        rule: A coordinatewise rule, or one of inner products (`GramRule`, `PointRule`); a
+            pre-aggregator before either.
         blocks: (n, w) tensors or (memory-mapped) arrays of one dtype, in anything that can be
             iterated over several times, such as a list.
         weights: As in a call of the rule.
@@ -70,9 +73,12 @@ def aggregate_blocks(
     rows = rule._admit(norms[:, None], weights)
     usable = torch.from_numpy(rows.usable)
 
-    def parts() -> Iterator[Tensor]:
+    def parts() -> Iterator[Rows]:
+        start = 0
         for part in _slices(blocks):
-            yield part[usable.to(part.device)] if rows.removed else part
+            data = part[usable.to(part.device)] if rows.removed else part
+            yield replace(rows, data=data, span=(start, k))
+            start += part.shape[1]
 
     vector, shares = _combine(rule, rows, parts, k, explain=explain)
     if shares is None:
@@ -86,45 +92,37 @@ def _combine(
     rule: Rule, rows: Rows, parts: Parts, k: int, *, explain: bool
 ) -> tuple[Tensor, FloatArray | None]:
     """`Rule._combine` in passes over parts of the usable rows."""
+    m = len(rows.data)
     if isinstance(rule, GramRule):
-        m = len(rows.data)
-        G = _gram(rows, parts) if rule.reads_gram else np.zeros((m, m))
+        G = sum(map(gram, parts())) if rule.reads_gram else np.zeros((m, m))
         w = rule._solve(G, rows.removed, rows.share)
-        return _joined((weighted_sum(w, part) for part in parts()), k), w if explain else None
+        return _joined((weighted_sum(w, part.data) for part in parts()), k), w if explain else None
+    if isinstance(rule, PointRule):
+        G = sum(gram(part, rule._points(part)) for part in parts())
+        w = rule._place(Products(G, len(G) - m, rows.removed, rows.share, rows.scale))
+        vector = _joined((placed(w, part.data, rule._points(part)) for part in parts()), k)
+        return vector, w[:m] if explain else None
     if isinstance(rule, MixedRule):
-        m, normed = len(rows.data), Reads.NORMS in rule.pre.reads
-        G = _gram(rows, parts, normed=normed) if rule.pre.reads else np.zeros((m, m))
-        whole, after = rule.pre.apply(
-            Products(G, int(normed), rows.removed, rows.share, rows.scale)
-        )
-        M = whole[: after.m, :m]  # the origin adds nothing
+        M, share = rule._mixing(rows, parts())
 
-        def mixed() -> Iterator[Tensor]:
-            return (weighted_sum(M, part) for part in parts())
+        def mixed() -> Iterator[Rows]:
+            for part in parts():
+                yield replace(part, data=weighted_sum(M, part.data), share=share)
 
-        made = replace(rows, data=rows.data.new_empty(after.m, 1), share=after.share)
+        made = replace(rows, data=rows.data.new_empty(len(M), 1), share=share)
         vector, shares = _combine(rule.rule, made, mixed, k, explain=explain)
         return vector, None if shares is None else shares @ M
     if not isinstance(rule, Coordinatewise):
         raise ValueError(f"{rule!r} needs the whole stack at once; call it on the stack instead")
-    f, kept = rule.f - rows.removed, np.zeros(len(rows.data))
+    f, kept = rule.f - rows.removed, np.zeros(m)
 
     def reduced() -> Iterator[Tensor]:
         for part in parts():
             if explain:
-                kept[:] += rule._kept(part, f, rows.share)
-            yield rule._reduce(part, f, rows.share)
+                kept[:] += rule._kept(part.data, f, part.share)
+            yield rule._reduce(part.data, f, part.share)
 
     return _joined(reduced(), k), kept / k if explain else None
-
-
-def _gram(rows: Rows, parts: Parts, *, normed: bool = False) -> FloatArray:
-    """The Gram of the rows and, if norms are asked for, of the origin after them."""
-    G = np.zeros((len(rows.data) + normed,) * 2)
-    for part in parts():
-        seen = replace(rows, data=part, share=None)
-        G += gram(seen, origin(seen) if normed else None)
-    return G
 
 
 def _joined(pieces: Iterator[Tensor], k: int) -> Tensor:
@@ -154,7 +152,7 @@ def _slices(blocks: Iterable[Tensor | NDArray[np.floating]]) -> Iterator[Tensor]
 
 def _norms(blocks: Iterable[Tensor | NDArray[np.floating]]) -> tuple[Tensor, int]:
     """Norms of the rows, (n,) float64 on the CPU, and the number of columns."""
-    norms: Tensor | None = None
+    norms: FloatArray | None = None
     kind, k = None, 0
     for part in _slices(blocks):
         check_stack(part)
@@ -164,12 +162,11 @@ def _norms(blocks: Iterable[Tensor | NDArray[np.floating]]) -> tuple[Tensor, int
                 f"blocks of {kind[0]} rows of {kind[1]} and of {len(part)} rows of {part.dtype}; "
                 "allowed are blocks of one n and dtype"
             )
-        found = torch.linalg.vector_norm(part, dim=1)
+        found = row_norms(part)
         if not ((found > 1 / MODEST) & (found < MODEST)).all():  # a square may be out of range
-            found = torch.from_numpy(wide_norms(part))
-        found = found.double().cpu()
-        norms = found if norms is None else torch.hypot(norms, found)
+            found = wide_norms(part)
+        norms = found if norms is None else np.hypot(norms, found)
         k += part.shape[1]
     if norms is None:
         raise ValueError("blocks is empty; allowed is at least one block")
-    return norms, k
+    return torch.from_numpy(norms), k
