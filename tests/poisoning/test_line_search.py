@@ -6,6 +6,7 @@ import torch
 
 from fedsieve.aggregation import CAF, NNM, Mean, TooManyFaultyClients, TrimmedMean
 from fedsieve.poisoning import Scene, line_search
+from fedsieve.poisoning._line_search import question
 
 
 def scene(rule, f=4, h=16, k=30, seed=0, dtype=torch.float64, **more):
@@ -111,6 +112,19 @@ def test_diverged_honest_messages_stop_nobody(by_gram):
     assert found.rows.shape == (4, 30)
     if not by_gram:
         assert found.rows.isfinite().all()
+
+
+@pytest.mark.parametrize("by_gram", [False, True])
+def test_a_plain_average_follows_every_message_by_its_share(by_gram):
+    rule = Mean(f=4)
+    s = scene(rule, weigh=rule.weights if by_gram else None)
+    ask = question(s, -s.std, s.mean)
+    for tau in (0.0, 0.5, 7.0):
+        damage, pull = ask(tau)
+        assert pull == pytest.approx(tau * 4 / 20)
+        assert damage == pytest.approx(tau * 4 / 20 * float(s.std.norm()))
+    flat = question(s, torch.zeros(30, dtype=torch.float64), s.mean)
+    assert flat(3.0)[1] == 0
 
 
 def test_without_malicious_clients_the_rule_is_not_asked():

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import torch
 
+from fedsieve.aggregation import CAF
+from fedsieve.poisoning import UnNoised
 from fedsieve.privacy import GaussianMechanism
 from fedsieve.simulation import workers as module
 from fedsieve.simulation.loop import Simulation
@@ -64,6 +66,15 @@ def test_workers_give_the_same_bits_as_one_process(make_job, workers):
     for one, other in zip(rows, parallel_rows, strict=True):
         assert comparable(one) == comparable(other)
     assert not any(is_running(pid) for pid in pids)
+
+
+def test_malicious_clients_who_omit_the_noise_compute_beside_the_workers(make_job):
+    setting = {"mechanism": NOISE, "steps": 2, "rounds": 3, "rule": CAF(2)}
+    setting |= {"attack": UnNoised(), "byzantine": (1, 4)}
+    serial, _, _ = run(make_job("scaffold", **setting))
+    parallel, _, _ = run(make_job("scaffold", workers=2, **setting))
+    assert torch.equal(serial.theta, parallel.theta)
+    assert torch.equal(serial.memory["variates"], parallel.memory["variates"])
 
 
 def left_over():

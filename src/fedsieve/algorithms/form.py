@@ -9,7 +9,7 @@ server that aggregates them, or neighbours in a graph that average among themsel
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -68,15 +68,16 @@ class Cohort:
     streams: Streams
     steps: tuple[int, ...]
 
+    def some(self, positions: Sequence[int]) -> Cohort:
+        """The cohort that consists of the clients at these positions."""
+        ids, rows, steps = (
+            tuple(held[i] for i in positions) for held in (self.ids, self.rows, self.steps)
+        )
+        return Cohort(ids, rows, self.shards, self.streams, steps)
+
     def one(self, position: int) -> Cohort:
         """The cohort that consists of the client at this position alone."""
-        return Cohort(
-            (self.ids[position],),
-            (self.rows[position],),
-            self.shards,
-            self.streams,
-            (self.steps[position],),
-        )
+        return self.some([position])
 
 
 @dataclass(frozen=True)

@@ -165,6 +165,8 @@ def build(config: Config, objects: Objects | None = None) -> Built:
     rule = objects.rule or pieces.rule(config)
     rule.check(federation.cohort)
     attack = objects.attack or pieces.attack(config)
+    if objects.attack is not None:  # a named one was asked when the configuration was made
+        checks.attack_may(config, objects.attack)
     shards = pieces.shards(dataset.to(device), parts, attack, byzantine, streams)
     mechanism = budget.mechanism(
         config, shards, participation, streams, byzantine if attack is not None else ()

@@ -10,11 +10,12 @@ import inspect
 from typing import TYPE_CHECKING
 
 from fedsieve.aggregation import PreAggregator, Rule
-from fedsieve.experiments import options
+from fedsieve.experiments import attacks, options
+from fedsieve.poisoning import Attack, DataAttack, Knowledge
 from fedsieve.registry import component
 
 if TYPE_CHECKING:
-    from fedsieve.experiments.config import Attack, Config, Privacy
+    from fedsieve.experiments.config import Config, Privacy
     from fedsieve.experiments.resolve import Facts
 
 NOT_PRIVATE = {
@@ -112,30 +113,55 @@ def _attack(config: Config) -> None:
             f"attack.stop={attack.stop} with attack.start={attack.start}: it would end before it "
             f"begins; allowed is >= {attack.start + 1}"
         )
-    reads = attack_settings(attack)
+    if attack.name.startswith("custom:"):
+        return
+    own = attacks.settings(attack)
+    general = ["name", "knowledge"] + (["start", "stop"] if attack.name != "none" else [])
     for key, field in type(attack).model_fields.items():
-        if key not in reads and (value := getattr(attack, key)) != field.default:
-            has = ", ".join(sorted(reads - {"name"})) or "none"
+        if key not in own + general and (value := getattr(attack, key)) != field.default:
+            has = f" (it has {', '.join(own)})" if own else ""
             raise ValueError(
                 f"attack.{key}={value!r}: attack.name={attack.name!r} has no such setting; "
-                f"leave it out (it has {has})"
+                f"leave it out{has}"
             )
+    if (made := attacks.attack(config)) is not None:
+        attack_may(config, made)
 
 
-def attack_settings(attack: Attack) -> set[str]:
-    """The settings that the attack reads, those of its trigger and its backdoor included."""
-    if attack.name == "none":
-        return {"name"}
-    reads = {"name", "start", "stop"}
-    if attack.name.startswith("custom:"):
-        return reads
-    parameters = {*inspect.signature(component("attack", attack.name).factory).parameters}
-    if "backdoor" in parameters:
-        inner = component("attack", attack.backdoor or "badnets").factory
-        parameters |= {*inspect.signature(inner).parameters}
-    if "trigger" in parameters:
-        parameters |= {"size", "position"}
-    return reads | parameters & set(type(attack).model_fields)
+def attack_may(config: Config, attack: Attack) -> None:
+    """Refuse an attack that needs to know what the configuration denies it.
+
+    Raises:
+        ValueError: With what the attack needs and what it is granted.
+    """
+    named, needs = f"attack.name={config.attack.name!r}", attack.knowledge
+    if Knowledge.NOISE in needs and config.privacy is None:
+        raise ValueError(
+            f"{named} is about privacy noise, and this run has none; add [privacy] or choose "
+            "another attack"
+        )
+    if config.attack.knowledge is None:
+        return
+    missing = needs & ~Knowledge.of(config.attack.knowledge)
+    if missing:
+        raise ValueError(
+            f"attack.knowledge={list(config.attack.knowledge)}: {named} needs "
+            f"{list(needs.words)} as it is configured; grant {list(missing.words)}, or choose "
+            f"settings that need less ({_that_need_less(config)})"
+        )
+
+
+def _that_need_less(config: Config) -> str:
+    """The attack's settings that spare it knowledge."""
+    name = config.attack.name
+    factory = None if name.startswith("custom:") else component("attack", name).factory
+    known = inspect.signature(factory).parameters if factory else {}
+    spare = {
+        "strength": "a fixed strength spares the rule",
+        "partial": "partial=true the updates",
+        "norm": "a fixed norm spares the updates",
+    }
+    return ", ".join(text for key, text in spare.items() if key in known) or "it has none"
 
 
 def _codec(config: Config) -> None:
@@ -208,9 +234,10 @@ def fits_data(config: Config, *, task: str, owners: bool) -> None:
         )
     if task != "regression":
         return
-    if config.attack.name == "label-flip":
+    name = config.attack.name
+    if name != "none" and not name.startswith("custom:") and relabels(name):
         raise ValueError(
-            f"attack.name='label-flip': data.name={config.data.name!r} is a regression and has no "
+            f"attack.name={name!r}: data.name={config.data.name!r} is a regression and has no "
             "classes to flip; choose another attack"
         )
     if config.data.partition in ("dirichlet", "shards", "gamma", "extreme"):
@@ -218,6 +245,12 @@ def fits_data(config: Config, *, task: str, owners: bool) -> None:
             f"data.partition={config.data.partition!r} sorts by class, and "
             f"data.name={config.data.name!r} is a regression; allowed is iid"
         )
+
+
+def relabels(attack: str) -> bool:
+    """Whether the attack of this name changes labels."""
+    factory = component("attack", attack).factory
+    return isinstance(factory, type) and issubclass(factory, DataAttack)
 
 
 def fits_model(config: Config, facts: Facts) -> None:

@@ -65,6 +65,7 @@ ProjectionName = Annotated[str, *_name_of("projection")]
 RuleName = Annotated[str, *_name_of("rule")]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Strength = Annotated[float, Field(allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -211,10 +212,10 @@ class Attack(Section):
     """What the malicious clients do."""
 
     name: AttackName = Field(default="none", description="attack; `fedsieve list attack`")
-    strength: float | None = Field(
+    strength: Strength | Literal["published"] | None = Field(
         default=None,
-        allow_inf_nan=False,
-        description="fixed strength; default: a line search against the rule",
+        description="fixed strength, or the paper's; default: the attack's own, for many a line "
+        "search against the rule",
     )
     start: int = Field(
         default=0, ge=0, description="first round of the attack; malicious clients behave before"
@@ -222,11 +223,26 @@ class Attack(Section):
     stop: Count | None = Field(
         default=None, description="round before which the attack ends; default: it does not"
     )
+    knowledge: (
+        Annotated[
+            tuple[Literal["updates", "rule", "projection", "data", "noise"], ...],
+            Field(strict=False),
+            BeforeValidator(_listed),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="all that the malicious clients know of the others, such as []; "
+        "default: whatever the attack needs",
+    )
     backdoor: Literal["badnets", "dba", "edge-case"] | None = Field(
         default=None, description="what model-replacement and the like make the clients train on"
     )
     target: int | None = Field(
-        default=None, ge=0, description="backdoors: class that the model is to give"
+        default=None,
+        ge=0,
+        description="backdoors: class that the model is to give; label-flip-targeted: class that "
+        "the records are labelled as",
     )
     fraction: Share | None = Field(
         default=None, description="backdoors: share of a malicious client's records that is false"
@@ -238,7 +254,10 @@ class Attack(Section):
         Field(default=None, description="badnets, dba: place of the trigger in the image")
     )
     source: int | None = Field(
-        default=None, ge=0, description="edge-case: class whose rarest members are used"
+        default=None,
+        ge=0,
+        description="edge-case: class whose rarest members are used; label-flip-targeted: class "
+        "whose records are relabelled",
     )
     tail: Share | None = Field(
         default=None, description="edge-case: share of the class that counts as rare"
@@ -258,6 +277,35 @@ class Attack(Section):
     mask_ratio: Share | None = Field(
         default=None, description="neurotoxin: share of the coordinates that are used"
     )
+    partial: bool | None = Field(
+        default=None,
+        description="estimate the honest messages from the malicious clients' own honest ones",
+    )
+    direction: Literal["std", "mean", "sign", "own", "random"] | None = Field(
+        default=None, description="where to shift the honest mean"
+    )
+    centre: Literal["zero", "mean"] | None = Field(
+        default=None, description="gaussian: mean of the noise"
+    )
+    kind: Literal["nan", "inf", "huge", "bytes"] | None = Field(
+        default=None, description="garbage: what is sent"
+    )
+    warm_up: Count | None = Field(
+        default=None, description="mimic: rounds in which it learns whom to copy"
+    )
+    horizon: Count | None = Field(
+        default=None, description="mask-aware: projections that it looks ahead"
+    )
+    relocation: float | None = Field(
+        default=None, ge=0, le=1, description="rop: weight of the last aggregate in its reference"
+    )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The settings that were given, as the attack's arguments."""
+        general = {"name", "start", "stop", "knowledge"}
+        held = self.model_dump(exclude=general, exclude_none=True)
+        return dict(held)
 
 
 class Aggregation(Section):

@@ -15,7 +15,7 @@ from fedsieve.aggregation import Rule
 from fedsieve.algorithms.form import Algorithm
 from fedsieve.algorithms.parts import Parts, Planner, Projection, StochasticGradient
 from fedsieve.compression.codecs import Codec
-from fedsieve.experiments import checks, options
+from fedsieve.experiments import attacks, options
 from fedsieve.experiments.config import Config
 from fedsieve.experiments.resolve import Facts
 from fedsieve.learning.data import Dataset, Forged, Shards
@@ -24,7 +24,7 @@ from fedsieve.learning.flat import FlatModel
 from fedsieve.learning.gradients import Loss, PerSampleGradients
 from fedsieve.learning.losses import LOSSES, evaluate
 from fedsieve.learning.partitions import partition
-from fedsieve.poisoning import Attack, Backdoor, Patch, RecordAttack, Records
+from fedsieve.poisoning import Attack, Backdoor, RecordAttack, Records
 from fedsieve.privacy import GaussianMechanism
 from fedsieve.randomness import Streams
 from fedsieve.registry import component
@@ -117,16 +117,7 @@ def facts(model: FlatModel, data: Dataset, divided: tuple[np.ndarray, ...]) -> F
 
 def attack(config: Config) -> Attack | None:
     """The named attack; ``None`` if there is none."""
-    if config.attack.name == "none":
-        return None
-    given = config.attack.model_dump(exclude_none=True)
-    given["server_lr"] = config.algorithm.server_lr or 1.0
-    where = {key: given[key] for key in ("size", "position") if key in given}
-    given["trigger"] = Patch(**where)
-    if "backdoor" in checks.attack_settings(config.attack):
-        given["backdoor"] = component("attack", given.get("backdoor", "badnets")).build(**given)
-    made: Attack = component("attack", config.attack.name).build(**given)
-    return made
+    return attacks.attack(config)
 
 
 def shards(

@@ -3,7 +3,10 @@
 Given a start a and a direction v, every malicious client sends ``a + tau v``, with the tau that
 maximises the damage
 
-    ||R(honest U {a + tau v}) - mean(honest)||,    lower <= tau <= upper.
+    ||lift(R(honest U {a + tau v}) - mean(honest))||,    lower <= tau <= upper.
+
+R is all that the server does with a message: decoding, pre-aggregators, rule. The lift takes what
+comes out of it to the model; where it keeps lengths the damage is measured in R^k, which is equal.
 
 The damage is not concave: it grows until the rule notices, and drops. A coarse grid, finer near 0
 where robust rules are deceived, finds a hill; halving the distance to its neighbours climbs it. A
@@ -41,7 +44,8 @@ class Found:
 
     Attributes:
         strength: Its tau.
-        damage: Distance of the aggregate from the honest mean; nan if no candidate was accepted.
+        damage: Distance in R^d of the lifted aggregate from the lifted honest mean; nan if no
+            candidate was accepted.
         rows: The malicious rows, (f, k).
         tried: Every tau that was evaluated, and its damage (nan: refused or not finite).
     """
@@ -74,12 +78,12 @@ def line_search(
         The candidate of largest damage among all that were evaluated, the weaker one of equals;
         tau = 0 if every one was refused.
     """
-    damage = _damage(scene, direction, start)
+    asked = question(scene, direction, start) if scene.f else lambda _: (0.0, 0.0)
     tried: dict[float, float] = {}
 
     def ask(tau: float) -> None:
         if tau not in tried:
-            tried[tau] = damage(tau) if scene.f else 0.0
+            tried[tau], _ = asked(tau)
 
     def best() -> float:
         return max(tried, key=lambda tau: (_comparable(tried[tau]), -abs(tau)))
@@ -105,56 +109,72 @@ def _grid(lower: float, upper: float) -> list[float]:
     return sorted({lower * s for s in steps} | {upper * s for s in steps})
 
 
-def _damage(scene: Scene, direction: Tensor, start: Tensor) -> Callable[[float], float]:
-    if scene.weigh is not None and scene.f:
-        return _damage_by_gram(scene, scene.weigh, direction, start)
-    return _damage_by_stack(scene, direction, start)
+Ask = Callable[[float], tuple[float, float]]
+"""tau -> (damage, pull): pull = <R - mean, v> / <v, v> is how far v has moved the aggregate, in
+units of v; a plain average of all n messages moves it by tau f/n. Both nan for a refused stack."""
+
+_REFUSED = (float("nan"), float("nan"))
 
 
-def _damage_by_stack(scene: Scene, direction: Tensor, start: Tensor) -> Callable[[float], float]:
+def question(scene: Scene, direction: Tensor, start: Tensor) -> Ask:
+    """What the messages ``start + tau * direction`` do to the server's aggregate.
+
+    Args:
+        scene: The round, with f >= 1.
+        direction: Where to, (k,) or (f, k); the pull is counted along the first row.
+        start: Where from, (k,) or (f, k).
+    """
+    if scene.weigh is not None:
+        return _by_gram(scene, scene.weigh, direction, start)
+    return _by_stack(scene, direction, start)
+
+
+def _by_stack(scene: Scene, direction: Tensor, start: Tensor) -> Ask:
     h, k = scene.honest.shape
     stack = scene.honest.new_empty(h + scene.f, k)
     stack[:h] = scene.honest
+    first = direction.reshape(-1, k)[0]
 
-    def damage(tau: float) -> float:
+    def ask(tau: float) -> tuple[float, float]:
         stack[h:] = start + tau * direction
         try:
-            reached = scene.aggregate(stack)
+            moved = scene.aggregate(stack) - scene.mean
         except scene.refusals:
-            return float("nan")
-        return _finite(float(torch.linalg.vector_norm(reached - scene.mean)))
+            return _REFUSED
+        seen = moved if scene.isometric else scene.lift(moved)
+        return _finite(float(torch.linalg.vector_norm(seen)), _pull(moved @ first, first @ first))
 
-    return damage
+    return ask
 
 
-def _damage_by_gram(
-    scene: Scene, weigh: Weigh, direction: Tensor, start: Tensor
-) -> Callable[[float], float]:
-    h, f = len(scene.honest), scene.f
-    k = scene.honest.shape[1]
+def _by_gram(scene: Scene, weigh: Weigh, direction: Tensor, start: Tensor) -> Ask:
+    h, f, k = len(scene.honest), scene.f, scene.k
     starts, directions = start.reshape(-1, k), direction.reshape(-1, k)
     centred = torch.cat([scene.honest - scene.mean, starts - scene.mean, directions])
     G = _gram(centred)
+    lifted = G if scene.isometric else _gram(scene.lift(centred))
     # which of the centred rows each client's message is made of; tau goes where `along` is 1
     base, along = np.zeros((h + f, len(G))), np.zeros((h + f, len(G)))
     base[:h, :h] = np.eye(h)
     malicious = np.arange(f)
     base[h + malicious, h + malicious % len(starts)] = 1
-    along[h + malicious, h + len(starts) + malicious % len(directions)] = 1
+    first = h + len(starts)
+    along[h + malicious, first + malicious % len(directions)] = 1
 
-    def damage(tau: float) -> float:
+    def ask(tau: float) -> tuple[float, float]:
         made = base + tau * along
         stack = made @ G @ made.T
         if not np.isfinite(stack).all():
-            return float("nan")
+            return _REFUSED
         try:
             weights = np.asarray(weigh(stack))
         except scene.refusals:
-            return float("nan")
-        reached = weights @ made
-        return _finite(max(float(reached @ G @ reached), 0.0) ** 0.5)
+            return _REFUSED
+        moved = weights @ made
+        damage = max(float(moved @ lifted @ moved), 0.0) ** 0.5
+        return _finite(damage, _pull(moved @ G[first], G[first, first]))
 
-    return damage
+    return ask
 
 
 def _gram(rows: Tensor) -> NDArray[np.float64]:
@@ -165,8 +185,12 @@ def _gram(rows: Tensor) -> NDArray[np.float64]:
     return np.asarray((wide @ wide.T).cpu().numpy())
 
 
-def _finite(damage: float) -> float:
-    return damage if np.isfinite(damage) else float("nan")
+def _finite(damage: float, pull: float) -> tuple[float, float]:
+    return (damage, pull) if np.isfinite(damage) else _REFUSED
+
+
+def _pull(moved: Tensor | float, square: Tensor | float) -> float:
+    return float(moved) / float(square) if float(square) > 0 else 0.0
 
 
 def _comparable(damage: float) -> float:

@@ -10,11 +10,13 @@ every malicious client sends
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy.special import ndtri
 from torch import Tensor
 
+from fedsieve.poisoning._directions import perturbation
 from fedsieve.poisoning._line_search import REACH, line_search
 from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, check_strength
 from fedsieve.registry import register
@@ -27,29 +29,54 @@ class ALIE(MessageAttack):
 
     Args:
         strength: The number z of standard deviations; negative values shift the other way.
-            ``None``: the most damaging one in [-100, 100], by line search against the rule.
+            ``"published"``: the paper's z for the cohort. ``None``: the most damaging one in
+            [-100, 100], by line search against the rule.
+        partial: Estimate mu and s from the malicious clients' own honest messages, as in the
+            paper; not with a line search, which asks what the others' messages add up to.
 
     Raises:
-        ValueError: ``strength`` is not finite.
+        ValueError: ``strength`` is not finite, or missing in the partial form.
     """
 
-    strength: float | None = None
+    strength: float | Literal["published"] | None = None
+    partial: bool = False
 
     def __post_init__(self) -> None:
-        check_strength(self.strength, least=-np.inf)
+        if self.strength != "published":
+            otherwise = "'published', or None for a line search"
+            check_strength(self.strength, least=-np.inf, otherwise=otherwise)
+        if self.partial and self.strength is None:
+            raise ValueError(
+                "partial=True needs a strength, such as 'published': a line search knows the "
+                "honest messages"
+            )
+
+    @property
+    def uses_own(self) -> bool:
+        """In the partial form."""
+        return self.partial
 
     @property
     def knowledge(self) -> Knowledge:
-        """Honest messages; for a line search the rule as well."""
-        return (
-            Knowledge.UPDATES if self.strength is not None else Knowledge.UPDATES | Knowledge.RULE
-        )
+        """Honest messages, or nothing in the partial form; for a line search the rule as well."""
+        if self.partial:
+            return Knowledge.NOTHING
+        searched = Knowledge.RULE if self.strength is None else Knowledge.NOTHING
+        return Knowledge.UPDATES | searched
 
     def craft(self, scene: Scene) -> Tensor:
         """Mean minus z standard deviations of the honest messages."""
         if self.strength is None:
             return line_search(scene, -scene.std, scene.mean, lower=-REACH).rows
-        return scene.rows(scene.mean - self.strength * scene.std)
+        X = scene.seen(partial=self.partial)
+        return scene.rows(X.mean(dim=0) + self._z(scene) * perturbation("std", X))
+
+    def _z(self, scene: Scene) -> float:
+        if not isinstance(self.strength, str):
+            return self.strength or 0.0
+        n = len(scene.honest) + scene.f
+        f = min(scene.f, (n - 1) // 2)  # a majority needs no supporters
+        return published_z(n, f) if f else 0.0
 
 
 def published_z(n: int, f: int) -> float:

@@ -2,14 +2,15 @@
 
 A *record attack* replaces records that malicious clients train on, a *data attack* only their
 labels; the clients then follow the protocol. A *message attack* replaces their rows of the stack,
-at the place where real messages would be. A backdoor may be both, see `backdoor`.
+at the place where real messages would be; what it remembers from round to round it takes and
+returns as named tensors, which the simulation keeps. A backdoor may be both, see `backdoor`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Flag, auto
 from functools import cached_property
 from typing import ClassVar
@@ -19,15 +20,36 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedsieve.learning.layout import Subspace
+
 Weigh = Callable[[NDArray[np.float64]], Tensor | NDArray[np.float64]]
+
+Memory = dict[str, Tensor]
+"""What an attack remembers: name -> tensor. Vectors are kept in R^d, which outlives a subspace."""
 
 
 class Knowledge(Flag):
-    """What malicious clients must know besides their own data and messages."""
+    """What malicious clients must know besides their own data, messages and the public protocol."""
 
     NOTHING = 0
     UPDATES = auto()  # the honest clients' messages of this round
     RULE = auto()  # how the server aggregates
+    PROJECTION = auto()  # the seed of the projections, before their rounds have come
+    DATA = auto()  # honest clients' records
+    NOISE = auto()  # clip and noise multiplier of the privacy mechanism, or a way around it
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The flags as a configuration names them."""
+        return tuple(str(flag.name).lower() for flag in self)
+
+    @classmethod
+    def of(cls, words: Iterable[str]) -> Knowledge:
+        """The flags that a configuration names."""
+        known = cls.NOTHING
+        for word in words:
+            known |= cls[word.upper()]
+        return known
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,16 +62,24 @@ class Scene:
         aggregate: The server's rule: maps a stack (h + f, k), honest rows first, to the (k,)
             aggregate; it must not keep the stack, which is overwritten between calls.
         rng: The attacker's randomness.
-        own: What the malicious clients would send if they were honest, (f, k); ``None`` if they
-            have no data, in which case the honest mean stands for it.
+        own: What the malicious clients would send if they were honest, (f, k), without its noise
+            for an attack that omits it; ``None`` if they have no data, in which case the honest
+            mean stands for it.
         weigh: For a rule that sees inner products only: maps the Gram of a stack, (h + f, h + f)
             float64, to the clients' weights. A line search then costs the same whatever k is.
         refusals: Exceptions by which ``aggregate`` says that it refuses a stack.
+        subspace: The round's linear map R^d -> R^k; ``None`` is the identity.
+        foresee: The map in so many rounds from now, for whoever knows the seed; ``None`` if the
+            maps are not drawn in advance or are all the same.
+        noise_std: Standard deviation of the privacy noise in each number of an honest message;
+            ``None`` without noise.
+        ids: Who sent the honest rows; empty: 0..h-1.
         last: How the last aggregate moved the public model, (k,), known up to a factor; ``None``
             before the first, or if the attack does not ask for it.
+        memory: What the attack returned from the round before; empty at first.
 
     Raises:
-        ValueError: ``honest`` or ``own`` has another shape, or ``f`` is negative.
+        ValueError: ``honest``, ``own`` or ``ids`` has another shape, or ``f`` is negative.
     """
 
     honest: Tensor
@@ -59,7 +89,12 @@ class Scene:
     own: Tensor | None = None
     weigh: Weigh | None = None
     refusals: tuple[type[Exception], ...] = ()
+    subspace: Subspace | None = None
+    foresee: Callable[[int], Subspace] | None = None
+    noise_std: float | None = None
+    ids: tuple[int, ...] = ()
     last: Tensor | None = None
+    memory: Memory = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.honest.ndim != 2 or len(self.honest) == 0:
@@ -71,6 +106,13 @@ class Scene:
                 f"own has shape {tuple(self.own.shape)}; "
                 f"allowed is {(self.f, self.honest.shape[1])} = (f, k)"
             )
+        if self.ids and len(self.ids) != len(self.honest):
+            raise ValueError(f"ids={self.ids} must name the {len(self.honest)} honest rows")
+
+    @property
+    def k(self) -> int:
+        """Numbers in a message."""
+        return self.honest.shape[1]
 
     @cached_property
     def mean(self) -> Tensor:
@@ -83,9 +125,31 @@ class Scene:
         # torch.std over rows walks the columns one by one, ten times slower
         return (self.honest - self.mean).square_().mean(dim=0).sqrt_()
 
+    @property
+    def isometric(self) -> bool:
+        """Whether the lift keeps lengths, as every map with orthonormal layers does."""
+        return self.subspace is None or self.subspace.maps is not None
+
+    def lift(self, message: Tensor) -> Tensor:
+        """What a message (..., k) is in the space of the model, (..., d)."""
+        return message if self.subspace is None else self.subspace.lift(message)
+
+    def project(self, vector: Tensor) -> Tensor:
+        """What of a vector (..., d) fits into a message, (..., k)."""
+        return vector if self.subspace is None else self.subspace.project(vector)
+
+    def seen(self, *, partial: bool) -> Tensor:
+        """The messages from which an attack estimates the honest ones: (m, k).
+
+        Args:
+            partial: Take the malicious clients' own honest messages, as attackers do who see no
+                others; the true honest ones where there are none.
+        """
+        return self.own if partial and self.own is not None and self.f else self.honest
+
     def rows(self, message: Tensor) -> Tensor:
         """The malicious rows (f, k): their own messages (f, k), or one message (k,) for all."""
-        return message.expand(self.f, -1).contiguous().clone()
+        return message.to(self.honest.dtype).expand(self.f, -1).contiguous().clone()
 
 
 class Attack(ABC):
@@ -152,24 +216,59 @@ class DataAttack(RecordAttack):
 class MessageAttack(Attack):
     """Malicious clients send crafted messages.
 
-    ``uses_own`` says whether the attack starts from what its clients would send if they followed
-    the protocol, ``uses_last`` whether it looks at the last aggregate; only then does a simulation
-    provide that.
+    Only where it ``uses_own`` does a simulation compute what its clients would send if they
+    followed the protocol (on false records, if it poisons these too), and where it ``omits_noise``
+    they compute it without privacy noise. Only where it ``uses_last`` is it shown the last
+    aggregate.
     """
 
-    uses_own: ClassVar[bool] = False
+    omits_noise: ClassVar[bool] = False
     uses_last: ClassVar[bool] = False
+
+    @property
+    def uses_own(self) -> bool:
+        """Whether it needs what its clients would honestly send."""
+        return False
 
     @abstractmethod
     def craft(self, scene: Scene) -> Tensor:
         """Their rows of the stack, (f, k), a new tensor."""
 
+    def remember(self, scene: Scene, rows: Tensor) -> Memory:  # noqa: ARG002 - most need not
+        """What to keep for the next round, after ``rows`` (f, k) were sent in this one."""
+        return {}
 
-def check_strength(strength: float | None, least: float) -> None:
+
+def check_strength(
+    strength: float | str | None, least: float, otherwise: str = "None for a line search"
+) -> None:
     """Refuse a strength that is neither ``None`` nor a finite number >= least."""
-    if strength is not None and not (np.isfinite(strength) and strength >= least):
+    if strength is None:
+        return
+    if isinstance(strength, str) or not (np.isfinite(strength) and strength >= least):
         allowed = "finite" if least == -np.inf else f"finite and >= {least:g}"
-        raise ValueError(f"strength={strength} must be {allowed}, or None for a line search")
+        raise ValueError(f"strength={strength!r} must be {allowed}, or {otherwise}")
+
+
+def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Refuse a word that is not among the allowed ones."""
+    if value not in allowed:
+        raise ValueError(f"{name}={value!r} is not one of {', '.join(allowed)}")
+
+
+def squared_distances(rows: Tensor) -> Tensor:
+    """Squared distances of the rows (m, k) from each other, (m, m) float64."""
+    X = rows.double()
+    X = X - X.mean(dim=0)  # a common offset would drown the differences
+    G = X @ X.T
+    square = G.diagonal()
+    return (square[:, None] + square - 2 * G).clamp_(min=0).fill_diagonal_(0)
+
+
+def unit(vector: Tensor) -> Tensor:
+    """The vector at length 1; zero stays zero."""
+    norm = torch.linalg.vector_norm(vector)
+    return vector / norm if norm > 0 else torch.zeros_like(vector)
 
 
 def zeros(scene: Scene) -> Tensor:

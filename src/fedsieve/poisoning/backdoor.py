@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -50,7 +49,10 @@ class SentBackdoor(Backdoor, MessageAttack):
 
     backdoor: Backdoor
 
-    uses_own: ClassVar[bool] = True
+    @property
+    def uses_own(self) -> bool:
+        """What poisoned training would make its clients send."""
+        return True
 
     @property
     def wanted(self) -> int:

@@ -43,8 +43,7 @@ class LabelFlip(DataAttack):
     strength: float | None = None
 
     def __post_init__(self) -> None:
-        if self.strength is not None and not 0 <= self.strength <= 1:
-            raise ValueError(f"strength={self.strength} must lie in [0, 1], or be None for 1")
+        check_share(self.strength)
 
     @property
     def knowledge(self) -> Knowledge:
@@ -57,10 +56,24 @@ class LabelFlip(DataAttack):
         Raises:
             ValueError: There are no two classes to exchange.
         """
-        if classes < 2:
-            raise ValueError(f"classes={classes}: label-flip needs at least 2 classes")
-        flipped = classes - 1 - labels
-        if self.strength is None:
-            return flipped
-        chosen = torch.from_numpy(rng.random(tuple(labels.shape)) < self.strength)
-        return torch.where(chosen.to(labels.device), flipped, labels)
+        require_classes(classes, "label-flip")
+        return torch.where(chosen(labels, self.strength, rng), classes - 1 - labels, labels)
+
+
+def check_share(strength: float | None) -> None:
+    """Refuse a strength that is no share of the records."""
+    if strength is not None and not 0 <= strength <= 1:
+        raise ValueError(f"strength={strength} must lie in [0, 1], or be None for 1")
+
+
+def require_classes(classes: int, attack: str) -> None:
+    """Refuse data without two classes to exchange."""
+    if classes < 2:
+        raise ValueError(f"classes={classes}: {attack} needs at least 2 classes")
+
+
+def chosen(labels: Tensor, strength: float | None, rng: np.random.Generator) -> Tensor:
+    """Which records are poisoned: all, or each with probability ``strength``."""
+    if strength is None:
+        return torch.ones_like(labels, dtype=torch.bool)
+    return torch.from_numpy(rng.random(tuple(labels.shape)) < strength).to(labels.device)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from fedsieve.aggregation import GramRule, TooManyFaultyClients
-from fedsieve.algorithms.central import Central
+from fedsieve.algorithms.form import Tensors
 from fedsieve.compression.codecs import WireError
-from fedsieve.poisoning import MessageAttack, Scene
+from fedsieve.poisoning import MessageAttack
+from fedsieve.simulation.attacker import Craft, Known
 from fedsieve.simulation.clock import Clock
 from fedsieve.simulation.job import Job
 
@@ -27,11 +26,13 @@ class Delivered:
         stack: Messages (m, k), by client id; a row that could not be decoded is NaN.
         senders: Who sent each row.
         bits: What all of them took on the wire.
+        memory: What the attack remembers; see `fedsieve.simulation.attacker.Known`.
     """
 
     stack: Tensor
     senders: tuple[int, ...]
     bits: int
+    memory: Tensors = field(default_factory=dict)
 
 
 def computes(job: Job, round_: int, client: int) -> bool:
@@ -48,7 +49,7 @@ def deliver(
     computing: tuple[int, ...],
     present: tuple[int, ...],
     clock: Clock,
-    last: Tensor | None = None,
+    known: Known | None = None,
 ) -> Delivered:
     """Send the cohort's messages over the wire; malicious clients put theirs beside them.
 
@@ -59,8 +60,9 @@ def deliver(
         computing: Who computed it.
         present: Everybody who sends something this round, sorted.
         clock: Books the phases "codec" and "attack".
-        last: How the last aggregate moved the model, (k,), where the attack looks at it.
+        known: What an attack knows besides the messages.
     """
+    known = known or Known()
     forgers = tuple(c for c in present if c in set(job.byzantine)) if _forges(job, round_) else ()
     cheats = set(forgers)
     followers = tuple(c for c in computing if c not in cheats)
@@ -70,15 +72,15 @@ def deliver(
         kept = messages[rows] if len(own) else messages
         honest, bits = _over_the_wire(job, round_, kept, followers)
     if not forgers or not len(honest):
-        return Delivered(honest, followers, bits)
+        return Delivered(honest, followers, bits, known.memory)
     with clock("attack"):
-        crafted = _craft(job, round_, honest, own, followers, forgers, last)
+        crafted, memory = _crafted(job, round_, honest, own, followers, forgers, known)
     with clock("codec"):
         forged, more = _over_the_wire(job, round_, crafted, forgers)
     senders = followers + forgers
     order = sorted(range(len(senders)), key=senders.__getitem__)
     stack = torch.cat([honest, forged])[order]
-    return Delivered(stack, tuple(sorted(senders)), bits + more)
+    return Delivered(stack, tuple(sorted(senders)), bits + more, memory)
 
 
 def _forges(job: Job, round_: int) -> bool:
@@ -101,55 +103,23 @@ def _over_the_wire(
     return decoded, bits
 
 
-def _craft(
+def _crafted(
     job: Job,
     round_: int,
     honest: Tensor,
     own: Tensor,
     followers: tuple[int, ...],
     forgers: tuple[int, ...],
-    last: Tensor | None,
-) -> Tensor:
-    """The rows that the malicious clients send, knowing the honest ones and the exchange.
-
-    A message of several halves is crafted half by half, as the exchange aggregates it.
-    """
-    attack, rule, algorithm = job.attack, job.rule, job.algorithm
-    assert isinstance(attack, MessageAttack)
+    known: Known,
+) -> tuple[Tensor, Tensors]:
+    """The malicious rows and the attack's memory; zeros in a round that will be skipped."""
     readable = honest.isfinite().all(dim=1)
-    senders = tuple(c for c, kept in zip(followers, readable.tolist(), strict=True) if kept)
-    senders += forgers
-    if len(senders) == len(forgers) or not job.outvotes(len(followers) + len(forgers)):
-        return honest.new_zeros(len(forgers), honest.shape[1])  # the round will be skipped
-    weights = job.weights_of(senders)
+    ids = tuple(c for c, kept in zip(followers, readable.tolist(), strict=True) if kept)
+    if not ids or not job.outvotes(len(followers) + len(forgers)):
+        return honest.new_zeros(len(forgers), honest.shape[1]), known.memory
 
-    def aggregate(stack: Tensor) -> Tensor:
-        job.require_outvoting(len(stack))
-        return rule(stack, weights if len(stack) == len(senders) else None)
+    def decoded(rows: Tensor) -> Tensor:
+        return _over_the_wire(job, round_, rows, forgers)[0]
 
-    def combined(stack: Tensor) -> Tensor:
-        return algorithm.combined(stack, senders, aggregate)
-
-    weigh = None  # by inner products alone, where the exchange is one Gram rule
-    if isinstance(algorithm, Central) and isinstance(rule, GramRule):
-        weigh = partial(rule.weights, client_weights=weights)
-    halves = [
-        attack.craft(
-            Scene(
-                honest=half,
-                f=len(forgers),
-                aggregate=combined,
-                rng=job.streams.attacker(round_),
-                own=mine if len(own) else None,
-                weigh=weigh,
-                refusals=(TooManyFaultyClients,),
-                last=last,
-            )
-        )
-        for half, mine in zip(
-            honest[readable].chunk(algorithm.halves, dim=1),
-            own.chunk(algorithm.halves, dim=1),
-            strict=True,
-        )
-    ]
-    return torch.cat(halves, dim=1)
+    craft = Craft(job, round_, ids, forgers, known, None if job.codec.lossless else decoded)
+    return craft(honest[readable], own if len(own) else None)

@@ -2,8 +2,8 @@
 
 A round: draw the cohort, tell it the shared state, charge the privacy ledger, compute the messages,
 code and decode them, let the attacker put its rows beside them, exchange, evaluate. The state
-between rounds is the algorithm's tensors, the ledger and counters; all draws are keyed by round, so
-a simulation restored from a checkpoint goes on as if it had never stopped.
+between rounds is the tensors of algorithm and attack, the ledger and counters; all draws are keyed
+by round, so a simulation restored from a checkpoint goes on as if it had never stopped.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from fedsieve.algorithms.central import Central
 from fedsieve.algorithms.form import Broadcast, Cohort, Sent, Tensors
 from fedsieve.poisoning import MessageAttack
 from fedsieve.privacy import Guarantee
+from fedsieve.simulation.attacker import Known, without_noise
 from fedsieve.simulation.checkpoint import Checkpoint
 from fedsieve.simulation.clock import Clock
 from fedsieve.simulation.delivery import Delivered, computes, deliver
@@ -53,6 +54,7 @@ class Simulation:
         self.guarantee: Guarantee | None = None  # as of the last evaluation
         self._moved: Tensor | None = None  # by the last aggregate, (d,), where the attack asks
         self.rule_memory: Tensors = {}
+        self.attacker: Tensors = {}  # what the attack remembers
         self._executor: Executor | None = None
         self._threads = torch.get_num_threads()
 
@@ -92,9 +94,11 @@ class Simulation:
         row.update(sent.info)
         clock.move("client", "sample", row.pop("seconds_sample", 0.0))
         last = None if self._moved is None else broadcast.subspace.project(self._moved)
+        known = Known(broadcast, self.attacker, last)
         delivered = deliver(
-            job, self.round, sent.messages, computing.ids, attendance.ids, clock, last
+            job, self.round, sent.messages, computing.ids, attendance.ids, clock, known
         )
+        self.attacker = delivered.memory
         row["bits_up"] = delivered.bits
         watched = isinstance(job.attack, MessageAttack) and job.attack.uses_last
         before = self._public().clone() if watched else None
@@ -129,6 +133,7 @@ class Simulation:
         tensors |= {f"memory.{k}": v for k, v in self.memory.items()}
         tensors |= {} if self._moved is None else {"moved": self._moved}
         tensors |= {f"rule.{k}": v for k, v in self.rule_memory.items()}
+        tensors |= {f"attacker.{k}": v for k, v in self.attacker.items()}
         ledger = self.job.ledger
         streams = self.job.streams
         facts = {
@@ -150,10 +155,15 @@ class Simulation:
                 state[name] = checkpoint.tensors[prefix + name].to(self.job.device, copy=True)
         if "moved" in checkpoint.tensors:
             self._moved = checkpoint.tensors["moved"].to(self.job.device, copy=True)
-        self.rule_memory = {
-            name.removeprefix("rule."): tensor.to(self.job.device, copy=True)
+        self.rule_memory = self._restored(checkpoint, "rule.")
+        self.attacker = self._restored(checkpoint, "attacker.")
+
+    def _restored(self, checkpoint: Checkpoint, prefix: str) -> Tensors:
+        """The tensors under a prefix, however many there were."""
+        return {
+            name.removeprefix(prefix): tensor.to(self.job.device, copy=True)
             for name, tensor in checkpoint.tensors.items()
-            if name.startswith("rule.")
+            if name.startswith(prefix)
         }
 
     def _evaluates(self) -> bool:
@@ -182,6 +192,31 @@ class Simulation:
         job.ledger.charge(self.round, {c: r for c, r in releases.items() if c not in cheats})
 
     def _compute(self, broadcast: Broadcast, cohort: Cohort) -> Sent:
+        """The cohort's messages; malicious clients who omit the noise compute theirs without it."""
+        silent = self._silent.intersection(cohort.ids)
+        if not silent:
+            return self._computed(broadcast, cohort)
+        followers = [i for i, client in enumerate(cohort.ids) if client not in silent]
+        cheats = [i for i, client in enumerate(cohort.ids) if client in silent]
+        sent = self._computed(broadcast, cohort.some(followers))
+        executor = OneByOne if self.job.algorithm.one_by_one else WholeCohort
+        theirs = executor(without_noise(self.job.algorithm)).run(
+            broadcast, self.memory, cohort.some(cheats)
+        )
+        order = sorted(range(len(cohort.ids)), key=[*followers, *cheats].__getitem__)
+        own = theirs.messages
+        messages = torch.cat([sent.messages, own])[order] if followers else own
+        return Sent(messages, sent.info)
+
+    @property
+    def _silent(self) -> frozenset[int]:
+        """Who leaves the privacy noise out in this round."""
+        attack = self.job.attack
+        omits = isinstance(attack, MessageAttack) and attack.omits_noise
+        omits = omits and self.job.attacked(self.round)
+        return frozenset(self.job.byzantine) if omits else frozenset()
+
+    def _computed(self, broadcast: Broadcast, cohort: Cohort) -> Sent:
         if not cohort.ids:
             return Sent(torch.empty(0, 0, device=self.job.device))
         if self._executor is None:

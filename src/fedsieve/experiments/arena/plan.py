@@ -62,7 +62,8 @@ ATTACKS = (
     "foe",
     "mimic",
     "min-max",
-    "fang",
+    "fang-krum",
+    "fang-trimmed-mean",
 )
 """The attacks that play where none are named."""
 

@@ -1,0 +1,61 @@
+"""Attacks by name, with the arguments that a configuration gives them.
+
+An attack reads the keys of ``[attack]`` that are arguments of its factory. One that is sent on top
+of a backdoor reads those of the backdoor as well, and whatever draws a trigger its size and place.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING
+
+from fedsieve.poisoning import Attack, Patch
+from fedsieve.registry import component
+
+if TYPE_CHECKING:
+    from fedsieve.experiments.config import Attack as Settings
+    from fedsieve.experiments.config import Config
+
+BACKDOOR = "badnets"
+"""What the clients train on where ``attack.backdoor`` is left out."""
+
+
+def settings(attack: Settings) -> list[str]:
+    """The keys that this attack reads besides those that every attack has.
+
+    Nothing is known of the caller's own attack: it comes with its arguments.
+    """
+    if attack.name.startswith("custom:"):
+        return []
+    arguments = _arguments(attack.name)
+    if "backdoor" in arguments:
+        arguments += _arguments(attack.backdoor or BACKDOOR)
+    if "trigger" in arguments:
+        arguments += ["size", "position"]
+    known = type(attack).model_fields
+    return [key for key in dict.fromkeys(arguments) if key in known]
+
+
+def attack(config: Config) -> Attack | None:
+    """The named attack; ``None`` if there is none.
+
+    Raises:
+        ValueError: Naming the attack, with what it refuses.
+    """
+    named = config.attack
+    if named.name == "none":
+        return None
+    given = named.options | {"server_lr": config.algorithm.server_lr or 1.0}
+    where = {key: given[key] for key in ("size", "position") if key in given}
+    try:
+        given["trigger"] = Patch(**where)
+        if "backdoor" in _arguments(named.name):
+            given["backdoor"] = component("attack", named.backdoor or BACKDOOR).build(**given)
+        made: Attack = component("attack", named.name).build(**given)
+    except ValueError as error:
+        raise ValueError(f"attack.name={named.name!r}: {error}") from error
+    return made
+
+
+def _arguments(name: str) -> list[str]:
+    return [*inspect.signature(component("attack", name).factory).parameters]

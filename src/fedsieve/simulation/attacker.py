@@ -1,0 +1,177 @@
+"""What a message attack gets to see of a round, and what it makes of it.
+
+The attack itself is a pure function of its `Scene`; here the scene is set from the job: the honest
+messages as the server decodes them, all that the server then does with a message (the malicious
+rows pass the codec too), the round's linear map, and what the attack chose to remember.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from fedsieve.aggregation import GramRule, TooManyFaultyClients
+from fedsieve.algorithms.central import Central
+from fedsieve.algorithms.form import Algorithm, Broadcast, Tensors
+from fedsieve.algorithms.parts import Parts
+from fedsieve.learning.layout import Subspace
+from fedsieve.poisoning import MessageAttack, Scene
+from fedsieve.simulation.job import Job
+
+NEARLY_NONE = 1e-300
+"""A noise multiplier that vanishes in the rounding of any message."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What an attack may know besides the messages.
+
+    Args:
+        broadcast: What the clients were told, with the round's subspace.
+        memory: What the attack remembers, each name behind the number of the half it is about.
+        last: How the last aggregate moved the model, (k,), where the attack looks at it.
+    """
+
+    broadcast: Broadcast | None = None
+    memory: Tensors = field(default_factory=dict)
+    last: Tensor | None = None
+
+
+def without_noise(algorithm: Algorithm) -> Algorithm:
+    """The algorithm of clients who leave the privacy noise out; the same one without privacy."""
+    parts = _parts(algorithm)
+    if parts is None or (mechanism := parts.gradient.mechanism) is None:
+        return algorithm
+    silent = replace(mechanism, noise_multiplier=NEARLY_NONE)
+    gradient = replace(parts.gradient, mechanism=silent)
+    changed: Algorithm = replace(algorithm, parts=replace(parts, gradient=gradient))  # type: ignore[type-var]
+    return changed
+
+
+@dataclass(frozen=True)
+class Craft:
+    """One round of a message attack.
+
+    Args:
+        job: The run.
+        round: Number of the round.
+        ids: Who sent the honest rows.
+        forgers: The malicious clients present.
+        known: What there is to know besides the messages.
+        decoded: What a lossy wire makes of malicious rows (f, k); ``None`` for a lossless one.
+    """
+
+    job: Job
+    round: int
+    ids: tuple[int, ...]
+    forgers: tuple[int, ...]
+    known: Known
+    decoded: Callable[[Tensor], Tensor] | None = None
+
+    def __call__(self, honest: Tensor, own: Tensor | None) -> tuple[Tensor, Tensors]:
+        """The rows that the malicious clients send, and what they remember.
+
+        A message of several halves is crafted half by half, as the exchange aggregates it.
+
+        Args:
+            honest: Finite messages (h >= 1, k) as the server decodes them.
+            own: What the forgers would honestly send, (f, k); ``None`` if they computed nothing.
+        """
+        attack, halves = self.job.attack, self.job.algorithm.halves
+        assert isinstance(attack, MessageAttack)
+        theirs = honest.chunk(halves, dim=1)
+        mine = (None,) * halves if own is None else own.chunk(halves, dim=1)
+        rows: list[Tensor] = []
+        memory: Tensors = {}
+        for half in range(halves):
+            scene = self._scene(half, theirs[half], mine[half])
+            rows.append(attack.craft(scene))
+            kept = attack.remember(scene, rows[-1])
+            memory |= {f"{half}.{name}": tensor for name, tensor in kept.items()}
+        return torch.cat(rows, dim=1), memory
+
+    def _scene(self, half: int, honest: Tensor, own: Tensor | None) -> Scene:
+        job, prefix = self.job, f"{half}."
+        weigh = None  # by inner products alone, where the exchange is one Gram rule
+        by_gram = isinstance(job.algorithm, Central) and isinstance(job.rule, GramRule)
+        if by_gram and self.decoded is None:
+            assert isinstance(job.rule, GramRule)
+            weights = job.weights_of(self.ids + self.forgers)
+            weigh = partial(job.rule.weights, client_weights=weights)
+        broadcast = self.known.broadcast
+        return Scene(
+            honest=honest,
+            f=len(self.forgers),
+            aggregate=self._aggregate,
+            rng=job.streams.attacker(self.round),
+            own=own,
+            weigh=weigh,
+            refusals=(TooManyFaultyClients,),
+            subspace=None if broadcast is None else broadcast.subspace,
+            foresee=_foresight(job.algorithm, self.round),
+            noise_std=_noise_std(job, self.round, half),
+            ids=self.ids,
+            last=self.known.last,
+            memory={
+                name.removeprefix(prefix): tensor
+                for name, tensor in self.known.memory.items()
+                if name.startswith(prefix)
+            },
+        )
+
+    def _aggregate(self, stack: Tensor) -> Tensor:
+        """All that the server does with a half of a stack (h + f, k), honest rows first."""
+        job, senders = self.job, self.ids + self.forgers
+        weights = job.weights_of(senders)
+
+        def rule(stack: Tensor) -> Tensor:
+            job.require_outvoting(len(stack))
+            return job.rule(stack, weights if len(stack) == len(senders) else None)
+
+        if self.decoded is not None and self.forgers:
+            h = len(self.ids)
+            stack = torch.cat([stack[:h], self.decoded(stack[h:])])
+        return job.algorithm.combined(stack, senders, rule)
+
+
+def _parts(algorithm: Algorithm) -> Parts | None:
+    """What the algorithm is composed of; a caller's own algorithm may have no parts."""
+    parts = getattr(algorithm, "parts", None)
+    return parts if isinstance(parts, Parts) else None
+
+
+def _foresight(algorithm: Algorithm, round_: int) -> Callable[[int], Subspace] | None:
+    """The i-th plan after the one of this round, where plans change and follow from a seed."""
+    parts = _parts(algorithm)
+    if parts is None or parts.planner.learns or not parts.planner.projection.refresh:
+        return None
+    planner, refresh = parts.planner, parts.planner.projection.refresh
+
+    def foresee(i: int) -> Subspace:
+        later = (round_ // refresh + i) * refresh
+        plan = planner.projection.plan(planner.layout, later, planner.seed, None)
+        return plan.to(planner.device)
+
+    return foresee
+
+
+def _noise_std(job: Job, round_: int, half: int) -> float | None:
+    """Standard deviation of the privacy noise in each number of a follower's message.
+
+    Client momentum beta averages the noise of t + 1 gradients; K local steps add K of them times
+    the step size, and a control variate is their mean.
+    """
+    parts = _parts(job.algorithm)
+    if parts is None or parts.gradient.mechanism is None:
+        return None
+    std = parts.gradient.mechanism.noise_std
+    if job.algorithm.one_by_one:
+        lr = float(getattr(job.algorithm, "lr", 1.0))
+        return std * lr * math.sqrt(job.steps) if half == 0 else std / math.sqrt(job.steps)
+    beta = float(getattr(job.algorithm, "momentum", 0.0))
+    return std * math.sqrt((1 - beta) / (1 + beta) * (1 - beta ** (2 * round_ + 2)))
