@@ -22,15 +22,15 @@ def reproduce(
     record: Annotated[
         bool, typer.Option("--record", help="With --full: write each study's measured.json.")
     ] = False,
-    papers: Annotated[
-        Path, typer.Option("--papers", metavar="DIR", help="The studies.")
-    ] = Path("papers"),
+    papers: Annotated[Path, typer.Option("--papers", metavar="DIR", help="The studies.")] = Path(
+        "papers"
+    ),
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Where runs are kept; continued.")
     ] = Path("runs") / "papers",
     data_dir: Annotated[
         Path | None,
-        typer.Option("--data-dir", metavar="DIR", help="Directory with the data sets' files."),
+        typer.Option("--data-dir", metavar="DIR", help="Where the data sets of the full form are."),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the tables only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -86,7 +86,7 @@ def reproduce(
         study: The study.
         directory: Where its runs are kept.
         full: The published size, minutes; otherwise the reduced form, seconds.
-        data_dir: Where the data sets are.
+        data_dir: Where the data sets of the full form are.
         say: Told of every run.
 
     Raises:
@@ -155,17 +155,3 @@ def _kept(file: Path, config: Config) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return kept if same and {"accuracy", "data", "seed", *KEPT} <= kept.keys() else None
-
-
-def all_of(
-    studies: Iterable[Study],
-    directory: Path,
-    *,
-    full: bool = False,
-    data_dir: Path | None = None,
-    say: Callable[[str], None] = lambda _: None,
-) -> list[Outcome]:
-    """Reproduce several studies, one after another."""
-    return [
-        reproduce(study, directory, full=full, data_dir=data_dir, say=say) for study in studies
-    ]

@@ -11,6 +11,7 @@ All figures are test accuracies in percent, means over the seeds, or differences
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ class Reduced(Section):
     """The form that takes seconds: other seeds, and what it changes in each configuration."""
 
     seeds: Seeds = (0,)
-    set: dict[str, tuple[str, ...]] = {}
+    set: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
 
 class Figure(Section):
@@ -171,8 +172,8 @@ class Study:
         played, reduced = self.expected.runs[run], self.expected.reduced.set
         overrides = [] if full else [*reduced.get(played.file, ())]
         overrides += [*played.set, f"seed={seed}"]
-        if data_dir is not None and not any("data.name" in one for one in overrides):
-            overrides.append(f"data.dir={data_dir}")
+        if data_dir is not None and full:  # the reduced form takes the set that is carried along
+            overrides.append(f"data.dir={json.dumps(str(data_dir))}")
         return toml.load(self.folder / played.file, overrides)
 
     def settings(self, run: str, *, full: bool) -> dict[str, Any]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from fedsieve.experiments.papers.study import Expected, Figure
 
-HOLDS, MISSED, UNJUDGED = "holds", "missed", "not judged"
+HOLDS: Final = "holds"
+MISSED: Final = "missed"
+UNJUDGED: Final = "not judged"
 
 Accuracies = Mapping[str, Sequence[float]]
 """Run -> test accuracy in percent, by seed."""
