@@ -10,6 +10,7 @@ from typing import Any, get_args
 import pytest
 
 from fedsieve.cli import main
+from fedsieve.experiments import toml
 from fedsieve.experiments.papers import reproduce as repeating
 from fedsieve.experiments.papers.reproduce import reproduce
 from fedsieve.experiments.papers.study import (
@@ -105,6 +106,7 @@ def test_every_study_explains_itself_and_its_configurations(study: Study) -> Non
     text = (study.folder / "README.md").read_text()
     for file in study.folder.glob("*.toml"):
         assert file.name in text
+        toml.load(file)
         assert any(run.file == file.name for run in study.expected.runs.values())
 
 
