@@ -35,10 +35,8 @@ bench: $(READY) ## Measure against peers (each script prints ratios of one run)
 	  echo "== $$script"; $(BIN)/python $$script; \
 	done
 
-reproduce: demo ## The demo, then every published result that papers/ repeats
-	@set -e; for script in $(sort $(wildcard papers/*/reproduce.py)); do \
-	  echo "== $$script"; $(BIN)/python $$script; \
-	done
+reproduce: demo ## The demo, then every published result that papers/ repeats, in full
+	$(ONE_THREAD) $(BIN)/fedsieve reproduce --full
 
 docs: $(READY) ## Build the documentation into site/
 	$(BIN)/mkdocs build --quiet --strict

@@ -78,7 +78,18 @@ def test_help_loads_nothing_heavy_and_has_no_colours() -> None:
     )
     assert done.stderr.strip() == "[]"
     assert "\x1b" not in done.stdout
-    for command in ("run", "resume", "arena", "list", "show", "report", "data", "privacy", "init"):
+    for command in (
+        "run",
+        "resume",
+        "arena",
+        "reproduce",
+        "list",
+        "show",
+        "report",
+        "data",
+        "privacy",
+        "init",
+    ):
         assert f"\n  {command} " in done.stdout
 
 

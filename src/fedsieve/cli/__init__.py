@@ -16,6 +16,7 @@ from fedsieve.cli import arena as _arena
 from fedsieve.cli import data as _data
 from fedsieve.cli import demo as _demo
 from fedsieve.cli import look as _look
+from fedsieve.cli import papers as _papers
 from fedsieve.cli import privacy as _privacy
 from fedsieve.cli import train as _train
 from fedsieve.cli._text import help_without_command as _help_without_command
@@ -37,6 +38,7 @@ app.command("demo")(_demo.demo)
 app.command("run")(_train.run)
 app.command("resume")(_train.resume)
 app.command("arena")(_arena.arena)
+app.command("reproduce")(_papers.reproduce)
 app.command("list")(_look.list_)
 app.command("show")(_look.show)
 app.command("report")(_look.report)

@@ -1,0 +1,1 @@
+"""Published results, repeated and compared with what their papers say."""
