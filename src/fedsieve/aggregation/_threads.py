@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 GRAIN = 1 << 18  # entries that are worth a thread of their own
-STRETCH = 1 << 20  # entries that are summed over at a time
+STRETCH = 1 << 21  # entries that are summed over at a time
 
 
 def in_threads(work: Callable[[int, int], None], k: int, n: int) -> None:
