@@ -60,6 +60,10 @@ PEERS = {
     ),
     # byzfl asks for torchvision (data sets) and seaborn (figures); the job needs neither.
     "byzfl": Environment(needs=(TORCH, "numpy==2.4.6", "scipy==1.17.1"), bare=("byzfl==0.0.11",)),
+    # byzpy asks for torch < 2.6, torchvision and matplotlib; its aggregators run on what is here.
+    "byzpy": Environment(
+        needs=(TORCH, "numpy==2.4.6", "cloudpickle==3.1.2"), bare=("byzpy==0.1.4",)
+    ),
     # blazefl 2.0.3 declares Python >= 3.12; the modules that the job uses are valid 3.11, too.
     "blazefl": Environment(
         needs=(TORCH, "numpy==2.4.6", "tqdm==4.67.1"),

@@ -143,13 +143,12 @@ def row_norms(stack: Tensor) -> FloatArray:
 
     def work(start: int, stop: int) -> FloatArray:
         if compiled is not None:
-            squares: FloatArray = compiled(X, start, stop)
-            return squares
+            return np.asarray(compiled(X, start, stop))
         # no BLAS: it would call its own threads for each row
-        return np.einsum("ij,ij->i", X[:, start:stop], X[:, start:stop]).astype(np.float64)
+        return np.asarray(np.einsum("ij,ij->i", X[:, start:stop], X[:, start:stop]), np.float64)
 
     with np.errstate(all="ignore"):
-        return np.sqrt(summed(work, X.shape[1], len(X)))
+        return np.asarray(np.sqrt(summed(work, X.shape[1], len(X))))
 
 
 def wide_norms(stack: Tensor) -> FloatArray:

@@ -74,8 +74,7 @@ def gram(rows: Rows, points: Tensor | None = None) -> FloatArray:
     messages, others = X.contiguous().numpy(), A.contiguous().numpy()
 
     def work(start: int, stop: int) -> FloatArray:
-        found: FloatArray = compiled(messages, others, rows.reference, rows.scale, start, stop)
-        return found
+        return np.asarray(compiled(messages, others, rows.reference, rows.scale, start, stop))
 
     return summed(work, X.shape[1], len(X) + len(A))
 

@@ -7,15 +7,16 @@ better done here than by torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from functools import reduce
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
 GRAIN = 1 << 18  # entries that are worth a thread of their own
-STRETCH = 1 << 20  # entries that are summed over at a time
+STRETCH = 1 << 21  # entries that are summed over at a time
 
 
 def in_threads(work: Callable[[int, int], None], k: int, n: int) -> None:
@@ -32,7 +33,7 @@ def in_threads(work: Callable[[int, int], None], k: int, n: int) -> None:
     return None
 
 
-def summed(work: Callable[[int, int], NDArray[Any]], k: int, n: int) -> NDArray[Any]:
+def summed(work: Callable[[int, int], NDArray[np.float64]], k: int, n: int) -> NDArray[np.float64]:
     """The sum of ``work(start, stop)`` over k columns, in as many threads as torch may use.
 
     Taken over stretches that depend on n only and added in their order, so that the number of
@@ -43,8 +44,11 @@ def summed(work: Callable[[int, int], NDArray[Any]], k: int, n: int) -> NDArray[
     stops = [min(start + width, k) for start in starts]
     threads = min(torch.get_num_threads(), len(starts))
     if threads == 1:
-        parts = map(work, starts, stops)
-        return sum(parts, next(parts))
+        return added(map(work, starts, stops))
     with ThreadPoolExecutor(threads) as pool:
-        parts = pool.map(work, starts, stops)
-        return sum(parts, next(parts))
+        return added(pool.map(work, starts, stops))
+
+
+def added(parts: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The sum of the parts, of which there is at least one."""
+    return reduce(np.add, parts)

@@ -4,7 +4,8 @@ El Mhamdi, Guerraoui, Rouault, "The hidden vulnerability of distributed learning
 ICML 2018. In two stages:
 
     (i)  theta = n - 2f times: run Krum on the messages that are left and select its winner;
-    (ii) per coordinate, the mean of the beta = theta - 2f selected values nearest to their median.
+    (ii) per coordinate, the mean of the beta = theta - 2f selected values nearest to their median,
+         which is MeaMed.
 
 At the last picks fewer messages are left than Krum itself would allow; a score is then over a
 single neighbour, and the last message of all (f = 0) is picked without one.
@@ -22,12 +23,10 @@ from torch import Tensor
 
 from fedsieve.aggregation._door import FloatArray, Rows
 from fedsieve.aggregation._gram import gram, squared_distances
-from fedsieve.aggregation._sorting import ranked
 from fedsieve.aggregation.facts import Facts
+from fedsieve.aggregation.meamed import MeaMed
 from fedsieve.aggregation.rule import Rule
 from fedsieve.registry import register
-
-BLOCK = 1 << 18  # entries sorted at a time
 
 
 @register("rule", "bulyan", paper='El Mhamdi et al., "The hidden vulnerability", ICML 2018')
@@ -59,11 +58,13 @@ class Bulyan(Rule):
     def _combine(self, rows: Rows, *, explain: bool) -> tuple[Tensor, FloatArray | None]:
         n, f = len(rows.data), self.f - rows.removed
         chosen = selected(squared_distances(gram(rows)), f)
-        vector, shares = _around_median(rows.data, chosen, n - 4 * f, explain=explain)
-        if shares is None:
+        X = rows.data[torch.from_numpy(chosen).to(rows.data.device)]
+        around_median = MeaMed(2 * f)  # all but theta - beta
+        vector = around_median._reduce(X, 2 * f, None)
+        if not explain:
             return vector, None
         told = np.zeros(n)
-        told[chosen] = shares
+        told[chosen] = around_median._kept(X, 2 * f, None) / X.shape[1]
         return vector, told
 
 
@@ -81,29 +82,3 @@ def selected(D: FloatArray, f: int) -> NDArray[np.intp]:
         score = np.where(left, np.where(near, D, 0).sum(axis=1), np.inf)
         left[np.argmin(score)] = False
     return np.flatnonzero(~left)
-
-
-def _around_median(
-    X: Tensor, chosen: NDArray[np.intp], beta: int, *, explain: bool
-) -> tuple[Tensor, FloatArray | None]:
-    """Per coordinate the mean of the beta chosen values nearest to their median.
-
-    In sorted order those values lie side by side, so there are theta - beta + 1 windows to compare.
-    """
-    theta, k = len(chosen), X.shape[1]
-    at = torch.from_numpy(chosen).to(X.device)
-    mean, shares = X.new_empty(k), np.zeros(theta)
-    for start in range(0, k, width := max(BLOCK // theta, 1)):
-        block = X[at, start : start + width]
-        order = ranked(block)
-        values = block.gather(0, order)
-        median = (values[(theta - 1) // 2] / 2 + values[theta // 2] / 2)[None]
-        # the farther end of each window; the window with the nearest such end holds the nearest
-        reach = torch.maximum(median - values[: theta - beta + 1], values[beta - 1 :] - median)
-        first = reach.argmin(dim=0)
-        window = first + torch.arange(beta, device=X.device)[:, None]
-        mean[start : start + width] = (values.gather(0, window) / beta).sum(dim=0)
-        if explain:
-            kept = order.gather(0, window).flatten()
-            shares += np.bincount(kept.cpu().numpy(), minlength=theta) / beta
-    return mean, shares / k if explain else None

@@ -26,6 +26,7 @@ from fedsieve.aggregation._gram import (
     origin,
     weighted_sum,
 )
+from fedsieve.aggregation._threads import added
 from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import Rule, of_round
 
@@ -224,7 +225,7 @@ class MixedRule(Mixed):
         """
         m, normed = len(rows.data), Reads.NORMS in self.pre.reads
         if self.pre.reads:
-            G = sum(gram(part, origin(part) if normed else None) for part in parts)
+            G = added(gram(part, origin(part) if normed else None) for part in parts)
         else:
             G = np.zeros((m, m))
         M, after = self.pre.apply(Products(G, int(normed), rows.removed, rows.share, rows.scale))

@@ -27,6 +27,7 @@ from fedsieve.aggregation._door import (
     wide_norms,
 )
 from fedsieve.aggregation._gram import GramRule, PointRule, Products, gram, placed, weighted_sum
+from fedsieve.aggregation._threads import added
 from fedsieve.aggregation.pre_aggregator import MixedRule
 from fedsieve.aggregation.rule import Aggregation, Rule
 
@@ -94,11 +95,11 @@ def _combine(
     """`Rule._combine` in passes over parts of the usable rows."""
     m = len(rows.data)
     if isinstance(rule, GramRule):
-        G = sum(map(gram, parts())) if rule.reads_gram else np.zeros((m, m))
+        G = added(map(gram, parts())) if rule.reads_gram else np.zeros((m, m))
         w = rule._solve(G, rows.removed, rows.share)
         return _joined((weighted_sum(w, part.data) for part in parts()), k), w if explain else None
     if isinstance(rule, PointRule):
-        G = sum(gram(part, rule._points(part)) for part in parts())
+        G = added(gram(part, rule._points(part)) for part in parts())
         w = rule._place(Products(G, len(G) - m, rows.removed, rows.share, rows.scale))
         vector = _joined((placed(w, part.data, rule._points(part)) for part in parts()), k)
         return vector, w[:m] if explain else None
