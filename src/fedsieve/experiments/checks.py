@@ -10,8 +10,6 @@ import inspect
 from typing import TYPE_CHECKING
 
 from fedsieve.aggregation import PreAggregator, Rule
-from fedsieve.algorithms.form import Algorithm
-from fedsieve.algorithms.trust import listed
 from fedsieve.experiments import options
 from fedsieve.registry import component
 
@@ -142,7 +140,10 @@ def attack_settings(attack: Attack) -> set[str]:
 
 
 def _protection(config: Config) -> None:
-    """Unit and trust are such that the algorithm's messages are made for, and the rule."""
+    """The algorithm's messages, and the rule, are made for this unit and this trust."""
+    from fedsieve.algorithms.form import Algorithm  # only now: torch loads slowly
+    from fedsieve.algorithms.trust import listed
+
     privacy, name = config.privacy, config.algorithm.name
     assert privacy is not None
     offers = getattr(component("algorithm", name).factory, "offers", Algorithm.offers)

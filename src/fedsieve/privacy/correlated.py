@@ -241,13 +241,18 @@ class CorrelatedGaussian:
         noise = np.zeros((len(clients), k))
         rows = {client: row for row, client in enumerate(clients)}
         ends = set(peers)
+        if not self.correlated:
+            return noise
         for i, j in itertools.combinations(sorted(ends | rows.keys()), 2):
-            towards = [(rows[a], sign) for a, b, sign in ((i, j, 1), (j, i, -1))
-                       if a in rows and b in ends]  # fmt: skip
-            if self.correlated and towards:
-                v = self.correlated * pair(i, j).standard_normal(k)
-                for row, sign in towards:
-                    noise[row] += sign * v
+            plus, minus = i in rows and j in ends, j in rows and i in ends
+            if not (plus or minus):
+                continue
+            v = pair(i, j).standard_normal(k)
+            v *= self.correlated
+            if plus:
+                noise[rows[i]] += v
+            if minus:
+                noise[rows[j]] -= v
         return noise
 
 
