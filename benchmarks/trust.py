@@ -173,8 +173,11 @@ def main():
     data = records(arguments.data_dir)
     held = min(N * RECORDS, len(data.y)) // N
     found = {"data": data.name, "records": held, "load": [os.getloadavg()[0]], "attacks": {}}
+    file = arguments.out / "trust.json"
+    if file.exists() and (before := json.loads(file.read_text()))["data"] == data.name:
+        found["attacks"] = before["attacks"]  # of cases that are not run again
     for attack in arguments.only:
-        table = found["attacks"].setdefault(attack, {})
+        table = found["attacks"][attack] = {}
         for trust in KINDS:
             for epsilon in EPSILONS:
                 done = cell(data, trust, epsilon, attack)
@@ -183,7 +186,7 @@ def main():
                     f"{attack} {trust} {epsilon:g}: {done['accuracy']} lr {done['lr']}", flush=True
                 )
                 found["load"] = [found["load"][0], os.getloadavg()[0]]
-                (arguments.out / "trust.json").write_text(json.dumps(found, indent=1) + "\n")
+                file.write_text(json.dumps(found, indent=1) + "\n")
         (arguments.out / "trust.md").write_text("\n".join(markdown(found)) + "\n")
         plot(found, arguments.out / "trust.png")
 
