@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, settings
 
 from fedsieve.aggregation import Mean, Rule
 from fedsieve.algorithms.parts import Parts, Planner, Projection, StochasticGradient
+from fedsieve.algorithms.trust import Noise, OwnNoise
 from fedsieve.compression.projections import Identity
 from fedsieve.learning.data import Dataset, Shards
 from fedsieve.learning.flat import FlatModel
@@ -57,6 +58,7 @@ def _job(
     rounds: int = 5,
     batch: int = 8,
     mechanism: GaussianMechanism | None = None,
+    noise: Noise | None = None,
     projection: Projection | None = None,
     rule: Rule | None = None,
     noise_seed: int | None = 1,
@@ -76,7 +78,9 @@ def _job(
             parameter.copy_(torch.from_numpy(values))
     model = FlatModel(module, (4,))
     parts = Parts(
-        StochasticGradient(PerSampleGradients(model, cross_entropy), batch, mechanism),
+        StochasticGradient(
+            PerSampleGradients(model, cross_entropy), batch, mechanism, noise or OwnNoise()
+        ),
         Planner(projection or Identity(), model.layout, seed=3),
         n=clients,
     )

@@ -1,19 +1,21 @@
-"""The five named random streams of a run; no function anywhere touches a global seed.
+"""The six named random streams of a run; no function anywhere touches a global seed.
 
 Every draw comes from ``default_rng(SeedSequence(seed, spawn_key=(stream, *labels)))``, keyed by
 what it is for (round, client, step), never by the order in which it is asked for. Serial and
 parallel runs therefore draw the same numbers, and a resumed run needs no stored generator state.
 The seed fills four words of the key and every label one, so no two keys are spelled alike.
 
-The two streams that the privacy statement rests on are different: unless a simulation asks for a
+The three streams that the privacy statement rests on are different. Unless a simulation asks for a
 noise seed, each draw of noise and each Poisson batch is keyed by 256 fresh bits of the operating
-system, and cannot be repeated by anybody.
+system, and cannot be repeated by anybody. Noise that two clients share has to be drawn by both: it
+is keyed by a secret of 128 such bits that lives as long as the `Streams`, in place of the seeds
+that deployed clients agree on two by two.
 """
 
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
@@ -27,6 +29,7 @@ class Stream(IntEnum):
     NOISE = 2
     ATTACKER = 3
     INCLUSION = 4
+    PAIR = 5
 
 
 _SEEDS, _LABELS = 2**128, 2**32  # a seed fills four words of 32 bits, a label one
@@ -41,6 +44,8 @@ class Streams:
         noise_seed: Seed of the privacy noise and the Poisson batches in a simulation, in the same
             range; ``None`` (the only setting for a deployment) draws both from the operating
             system's entropy.
+        pair_secret: What keys the noise that clients share where there is no noise seed; drawn from
+            the operating system, never written down.
 
     Raises:
         ValueError: A seed out of range, or (when a stream is asked for) a label outside [0, 2^32).
@@ -52,6 +57,9 @@ class Streams:
 
     seed: int
     noise_seed: int | None = None
+    pair_secret: int = field(
+        default_factory=lambda: secrets.randbits(128), repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         for name, value in (("seed", self.seed), ("noise_seed", self.noise_seed)):
@@ -88,6 +96,14 @@ class Streams:
         steps that a record joined.
         """
         return self._secret(Stream.INCLUSION, labels)
+
+    def pair(self, one: int, other: int, *labels: int) -> np.random.Generator:
+        """Stream that two clients share and nobody else knows; the order of the two is nothing.
+
+        Whoever asks with the same labels draws the same numbers, as often as it likes.
+        """
+        seed = self.pair_secret if self.noise_seed is None else self.noise_seed
+        return _keyed(seed, Stream.PAIR, (min(one, other), max(one, other), *labels))
 
     def _secret(self, stream: Stream, labels: tuple[int, ...]) -> np.random.Generator:
         if self.noise_seed is None:

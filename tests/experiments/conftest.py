@@ -132,6 +132,8 @@ def summary(**given: Any) -> Summary:
         accountant="PLD (dp-accounting, pessimistic)" if private else None,
         noise_multiplier=1.234 if private else None,
         noise_source="operating system entropy" if private else None,
+        trust="local" if private else None,
+        holds_against="everybody who sees the messages, the server included" if private else None,
         uplink_bits_per_client_round=32 * 4810,
         downlink_bits_per_client_round=32 * 4810,
         seconds_total=21.5,

@@ -27,17 +27,31 @@ class Central(Algorithm):
         names = [name for name in ("theta", "variate") if name in shared]
         return self.parts.broadcast(shared, round_, names)
 
+    def aggregated(self, broadcast: Broadcast, stack: Tensor, aggregate: Aggregate) -> Tensor:
+        """What the server publishes of a stack (m, k): F of it, with its noise if it adds any."""
+        gradient = self.parts.gradient
+        return gradient.noise.at_server(gradient.mechanism, stack, broadcast.round, aggregate)
+
     def move(
-        self, shared: Tensors, broadcast: Broadcast, direction: Tensor, step: float
+        self,
+        shared: Tensors,
+        broadcast: Broadcast,
+        direction: Tensor,
+        step: float,
+        momentum: float = 0.0,
     ) -> Tensors:
-        """theta_{t+1} = theta_t + step lift(direction), direction (k,)."""
+        """theta_{t+1} = theta_t + step lift(direction), direction (k,).
+
+        Where the server keeps the momentum, in R^d: m <- beta m + (1 - beta) lift(direction), and
+        the step goes along m.
+        """
         lifted = broadcast.subspace.lift(direction)
-        theta = shared["theta"].add(lifted, alpha=step)
-        return {
-            **shared,
-            "theta": theta,
-            **self.parts.planner.learn(shared, broadcast.round, lifted),
-        }
+        moved = {**shared, **self.parts.planner.learn(shared, broadcast.round, lifted)}
+        if "momentum" in shared:
+            lifted = momentum * shared["momentum"] + (1 - momentum) * lifted
+            moved["momentum"] = lifted
+        moved["theta"] = shared["theta"].add(lifted, alpha=step)
+        return moved
 
     def combined(self, stack: Tensor, senders: tuple[int, ...], aggregate: Aggregate) -> Tensor:
         """F of the whole stack."""
@@ -56,6 +70,7 @@ class Descent(Central):
     """A central algorithm whose messages estimate gradients: the server steps against F of them."""
 
     lr: float
+    momentum: float = 0.0
 
     def exchange(
         self,
@@ -66,4 +81,5 @@ class Descent(Central):
         aggregate: Aggregate,
     ) -> Tensors:
         """theta_{t+1} = theta_t - gamma lift(F(stack)), stack (n, k)."""
-        return self.move(shared, broadcast, aggregate(stack), -self.lr)
+        direction = self.aggregated(broadcast, stack, aggregate)
+        return self.move(shared, broadcast, direction, -self.lr, self.momentum)

@@ -9,7 +9,10 @@ by Resilient Averaging of Momentums", ICML 2022::
 
 With a privacy mechanism g_i is noised before the momentum (SAFE-DSHB: Y. Allouah, R. Guerraoui,
 N. Gupta, R. Pinot, J. Stephan, "On the Privacy-Robustness-Utility Trilemma in Distributed
-Learning", ICML 2023).
+Learning", ICML 2023). Noise that the clients share makes it CafCor (Y. Allouah, R. Guerraoui,
+J. Stephan, "Towards Trustworthy Federated Learning with Untrusted Participants", ICML 2025). Where
+the noise is not a client's own, the momentum may move to the server, see
+`fedsieve.algorithms.momentum`.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from fedsieve.algorithms.central import Descent
 from fedsieve.algorithms.form import Broadcast, Cohort, Sent, Tensors
 from fedsieve.algorithms.momentum import at_rest, heavy_ball
 from fedsieve.algorithms.parts import Parts, require_fixed
+from fedsieve.algorithms.trust import EVERYTHING
 from fedsieve.registry import register
 
 
@@ -43,12 +47,15 @@ class DSHB(Descent):
     lr: float
     momentum: float = 0.9
 
+    offers = EVERYTHING
+
     def __post_init__(self) -> None:
         require_fixed(self.parts, "dshb")
 
     def start(self, theta: Tensor) -> tuple[Tensors, Tensors]:
-        """theta_0 and m_i = 0."""
-        return self.shared(theta), at_rest(self.parts, theta)
+        """theta_0 and m = 0, at the clients or at the server."""
+        served, memory = at_rest(self.parts, theta)
+        return self.shared(theta) | served, memory
 
     def client(self, broadcast: Broadcast, memory: Tensors, cohort: Cohort) -> Sent:
         """m_i, after one stochastic gradient."""

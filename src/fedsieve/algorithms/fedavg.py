@@ -7,7 +7,10 @@ of Deep Networks from Decentralized Data", AISTATS 2017::
                send Delta_i = y - theta_t
     server:    theta_{t+1} = theta_t + eta_g F(Delta_1, ..., Delta_n)
 
-With a privacy mechanism each of the K gradients is noised, and K releases are charged a round.
+With a privacy mechanism at record level each of the K gradients is noised, and K releases are
+charged a round. At client level the steps are free of noise; Delta_i as a whole is clipped and
+noised, and one release is charged (H. B. McMahan, D. Ramage, K. Talwar, L. Zhang, "Learning
+Differentially Private Recurrent Language Models", ICLR 2018).
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from fedsieve.algorithms.central import Central
 from fedsieve.algorithms.form import Aggregate, Broadcast, Cohort, Sent, Tensors
 from fedsieve.algorithms.local import local_steps
 from fedsieve.algorithms.parts import Parts
+from fedsieve.algorithms.trust import WHOLE_UPDATES, require_offered
 from fedsieve.registry import register
 
 
@@ -32,6 +36,9 @@ class FedAvg(Central):
         parts: What the algorithm is composed of.
         lr: Local step size eta_l > 0.
         server_lr: Server step size eta_g > 0.
+
+    Raises:
+        ValueError: A mechanism at record level whose noise is not each client's own.
     """
 
     parts: Parts
@@ -39,6 +46,11 @@ class FedAvg(Central):
     server_lr: float = 1.0
 
     one_by_one = True
+    offers = WHOLE_UPDATES
+
+    def __post_init__(self) -> None:
+        gradient = self.parts.gradient
+        require_offered("fedavg", self.offers, gradient.noise, gradient.mechanism)
 
     def start(self, theta: Tensor) -> tuple[Tensors, Tensors]:
         """theta_0; the clients remember nothing."""
@@ -51,7 +63,9 @@ class FedAvg(Central):
         y, _, info = local_steps(
             self.parts.gradient, start, subspace, cohort, broadcast.round, self.lr
         )
-        return Sent(subspace.project(y.sub_(theta)), info)
+        delta = subspace.project(y.sub_(theta))
+        message, protected = self.parts.gradient.whole(delta, cohort, broadcast.round)
+        return Sent(message, info | protected)
 
     def exchange(
         self,
@@ -62,4 +76,5 @@ class FedAvg(Central):
         aggregate: Aggregate,
     ) -> Tensors:
         """theta_{t+1} = theta_t + eta_g lift(F(Delta_1, ..., Delta_n))."""
-        return self.move(shared, broadcast, aggregate(stack), self.server_lr)
+        direction = self.aggregated(broadcast, stack, aggregate)
+        return self.move(shared, broadcast, direction, self.server_lr)

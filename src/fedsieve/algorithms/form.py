@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from torch import Tensor
 
 from fedsieve.learning.data import Shards
 from fedsieve.learning.layout import Subspace
+from fedsieve.privacy import Trust, Unit
 from fedsieve.randomness import Streams
 
 Tensors = dict[str, Tensor]
@@ -26,6 +28,9 @@ Info = dict[str, float]
 
 Releases = dict[int | str, tuple[float, float, int]]
 """Client -> (sampling rate, noise multiplier, steps): what its messages of a round release."""
+
+Offers = frozenset[tuple[Unit, Trust]]
+"""Units that an algorithm can protect, each with those whom the clients may have to trust."""
 
 Aggregate = Callable[[Tensor], Tensor]
 """The robust rule of the run as the exchange calls it: (m, k) -> (k,)."""
@@ -60,6 +65,8 @@ class Cohort:
         shards: The clients' records.
         streams: The random streams.
         steps: Local steps that each client manages; a straggler manages fewer.
+        peers: Everybody whom the round asked, whoever computes here: they may share noise.
+        absent: Those of them who deliver nothing.
     """
 
     ids: tuple[int, ...]
@@ -67,13 +74,15 @@ class Cohort:
     shards: Shards
     streams: Streams
     steps: tuple[int, ...]
+    peers: tuple[int, ...] = ()
+    absent: tuple[int, ...] = ()
 
     def some(self, positions: Sequence[int]) -> Cohort:
         """The cohort that consists of the clients at these positions."""
         ids, rows, steps = (
             tuple(held[i] for i in positions) for held in (self.ids, self.rows, self.steps)
         )
-        return Cohort(ids, rows, self.shards, self.streams, steps)
+        return replace(self, ids=ids, rows=rows, steps=steps)
 
     def one(self, position: int) -> Cohort:
         """The cohort that consists of the client at this position alone."""
@@ -98,6 +107,8 @@ class Algorithm(ABC):
     one_by_one: bool = False
     halves: int = 1
     """How many vectors, each aggregated by itself, travel in one message."""
+    offers: ClassVar[Offers] = frozenset({("record", "local")})
+    """What a privacy mechanism can protect here, and with noise of whom."""
 
     def prepare(self, broadcast: Broadcast, memory: Tensors) -> None:  # noqa: B027 - most need not
         """Bring every client's memory up to this round, whether or not the client takes part."""

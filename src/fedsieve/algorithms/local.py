@@ -1,8 +1,8 @@
 """Local steps: what FedAvg, SCAFFOLD and peer-to-peer learning do between two exchanges.
 
 The steps run in R^d along gradients that were computed in R^k; with the identity projection that is
-ordinary local SGD. A stack of one, without privacy and projection, takes the fast path: one
-ordinary backward pass a step, straight into a flat buffer.
+ordinary local SGD. A stack of one, without projection and without noise in its steps, takes the
+fast path: one ordinary backward pass a step, straight into a flat buffer.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def local_steps(
         End points y (m, d); the mean of the K gradients (m, k) where a correction is given, else
         ``None``; diagnostics averaged over the steps.
     """
-    plain = gradient.mechanism is None and len(cohort.ids) == 1 and is_identity(subspace)
+    plain = not gradient.per_record and len(cohort.ids) == 1 and is_identity(subspace)
     if plain and correction is None:
         y = start.clone()
         for step in range(cohort.steps[0]):

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from fedsieve.algorithms.form import Broadcast, Cohort, Info, Releases, Tensors
+from fedsieve.algorithms.trust import Noise, OwnNoise, clipped
 from fedsieve.learning import sampling
 from fedsieve.learning.clipping import Clip
 from fedsieve.learning.data import Batch
 from fedsieve.learning.gradients import PerSampleGradients
 from fedsieve.learning.layout import Layout, Subspace
-from fedsieve.privacy import GaussianMechanism
+from fedsieve.privacy import GaussianMechanism, Released
 
 
 class Projection(Protocol):
@@ -36,22 +37,31 @@ class Projection(Protocol):
 class StochasticGradient:
     """A client's gradient estimate as a k-vector, private where a mechanism is given.
 
-    With a mechanism: Poisson batch, per-sample gradients projected, then clipped, then summed, then
-    noised, divided by the public expected batch size. Without: the mean over a mini-batch.
+    With a mechanism at record level: Poisson batch, per-sample gradients projected, then clipped,
+    then summed, then noised, divided by the public expected batch size. Otherwise the mean over a
+    mini-batch, which a mechanism at client level clips and noises as a whole, or the update that
+    was made of many such (`whole`).
 
     Args:
         gradients: The per-sample gradient engine of the model.
         batch: Batch size b, the expected one under Poisson sampling.
         mechanism: Clip and noise, or ``None``.
+        noise: Who adds the noise of the mechanism.
     """
 
     gradients: PerSampleGradients
     batch: int
     mechanism: GaussianMechanism | None = None
+    noise: Noise = field(default_factory=OwnNoise)
+
+    @property
+    def per_record(self) -> bool:
+        """Whether each record's gradient is clipped, and every estimate private by itself."""
+        return self.mechanism is not None and self.mechanism.unit == "record"
 
     def draw(self, cohort: Cohort, round_: int, step: int = 0) -> Batch:
         """The records that the clients visit in this step."""
-        sample = sampling.minibatch if self.mechanism is None else sampling.poisson
+        sample = sampling.poisson if self.per_record else sampling.minibatch
         return sample(cohort.shards, cohort.ids, self.batch, cohort.streams, round_, step)
 
     def __call__(
@@ -63,23 +73,34 @@ class StochasticGradient:
         round_: int,
         step: int = 0,
     ) -> tuple[Tensor, Info]:
-        """Gradient estimates (m, k) at ``theta``, (d,) or (m, d), and their diagnostics."""
-        if self.mechanism is None:
+        """Gradient estimates (m, k) at ``theta``, (d,) or (m, d), and their diagnostics.
+
+        Private at record level only.
+        """
+        if self.mechanism is None or not self.per_record:
             return self._plain(theta, batch, subspace), {}
         clip = Clip(self.mechanism.clip, self.mechanism.clipping)
         result = self.gradients.clipped_sums(
             theta, batch.x, batch.y, batch.counts, clip=clip, subspace=subspace
         )
-        generators = [cohort.streams.noise(client, round_, step) for client in cohort.ids]
-        released = self.mechanism.release(result.sums, generators)
-        info = {
-            "noise_norm": released.noise_norm,
-            "signal_norm": released.signal_norm,
-            "unusable": float(result.bad.sum()) / len(result.bad),
-        }
+        released = self.noise.at_client(self.mechanism, result.sums, cohort, round_, step)
+        info = _norms(released) | {"unusable": float(result.bad.sum()) / len(result.bad)}
         if len(result.norms):
             info["clipped_fraction"] = float((clip.factors(result.norms) < 1).float().mean())
         return released.messages, info
+
+    def whole(self, updates: Tensor, cohort: Cohort, round_: int) -> tuple[Tensor, Info]:
+        """The updates (m, k) as the clients send them: at client level clipped and noised."""
+        if self.mechanism is None or self.per_record:
+            return updates, {}
+        clip = Clip(self.mechanism.clip, self.mechanism.clipping)
+        vectors, factors = clipped(updates, clip)
+        released = self.noise.at_client(self.mechanism, vectors, cohort, round_)
+        info = {
+            "unusable": float((~updates.isfinite().all(dim=1)).float().mean()),
+            "clipped_fraction": float((factors < 1).float().mean()),
+        }
+        return released.messages, info | _norms(released)
 
     def _plain(self, theta: Tensor, batch: Batch, subspace: Subspace) -> Tensor:
         if theta.ndim == 2 and theta.device.type != "cpu" and len(set(batch.counts)) == 1:
@@ -91,16 +112,19 @@ class StochasticGradient:
         return result.sums / counts[:, None]
 
     def once(self, broadcast: Broadcast, cohort: Cohort) -> tuple[Tensor, Info]:
-        """One estimate per client (m, k) at the broadcast theta_t (d,)."""
+        """One message per client (m, k), its estimate at the broadcast theta_t (d,)."""
         theta, round_ = broadcast.tensors["theta"], broadcast.round
         start = time.perf_counter()
         batch = self.draw(cohort, round_)
         sampling_time = time.perf_counter() - start
         estimate, info = self(theta, batch, broadcast.subspace, cohort, round_)
-        return estimate, info | {"seconds_sample": sampling_time}
+        message, protected = self.whole(estimate, cohort, round_)
+        return message, info | protected | {"seconds_sample": sampling_time}
 
     def releases(self, cohort: Cohort, *, local: bool) -> Releases:
         """Per client (sampling rate, noise multiplier, steps) of one round.
+
+        At client level a participation is one release, and no sampling amplifies it.
 
         Args:
             cohort: The clients.
@@ -108,11 +132,17 @@ class StochasticGradient:
         """
         if self.mechanism is None:
             return {}
-        sigma, b = self.mechanism.noise_multiplier, self.mechanism.batch
+        sigma, b = self.noise.multiplier(self.mechanism, cohort), self.mechanism.batch
+        if not self.per_record:
+            return dict.fromkeys(cohort.ids, (1.0, sigma, 1))
         return {
             client: (b / cohort.shards.size(client), sigma, steps if local else 1)
             for client, steps in zip(cohort.ids, cohort.steps, strict=True)
         }
+
+
+def _norms(released: Released) -> Info:
+    return {"noise_norm": released.noise_norm, "signal_norm": released.signal_norm}
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from fedsieve.algorithms.form import (
 )
 from fedsieve.algorithms.local import local_steps
 from fedsieve.algorithms.parts import Parts
+from fedsieve.algorithms.trust import require_offered
 from fedsieve.compression.projections import is_identity
 from fedsieve.registry import register
 
@@ -50,6 +51,7 @@ class PeerToPeer(Algorithm):
 
     Raises:
         ValueError: A projection other than the identity; the nodes exchange models, not updates.
+            Or a mechanism at client level, or with noise that is not each node's own.
     """
 
     parts: Parts
@@ -60,6 +62,8 @@ class PeerToPeer(Algorithm):
     one_by_one = True
 
     def __post_init__(self) -> None:
+        gradient = self.parts.gradient
+        require_offered("peer-to-peer", self.offers, gradient.noise, gradient.mechanism)
         if not is_identity(self.parts.planner.first):
             raise ValueError(
                 "peer-to-peer exchanges models, which do not lie in a shared subspace; "

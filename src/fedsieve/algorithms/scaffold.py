@@ -24,6 +24,7 @@ from fedsieve.algorithms.central import Central
 from fedsieve.algorithms.form import Aggregate, Broadcast, Cohort, Sent, Tensors
 from fedsieve.algorithms.local import local_steps
 from fedsieve.algorithms.parts import Parts, require_fixed
+from fedsieve.algorithms.trust import require_offered
 from fedsieve.registry import register
 
 
@@ -39,6 +40,7 @@ class Scaffold(Central):
 
     Raises:
         ValueError: The projection changes during the run; the variates would lose their meaning.
+            Or a mechanism at client level, or with noise that is not each client's own.
     """
 
     parts: Parts
@@ -49,6 +51,8 @@ class Scaffold(Central):
     halves = 2
 
     def __post_init__(self) -> None:
+        gradient = self.parts.gradient
+        require_offered("scaffold", self.offers, gradient.noise, gradient.mechanism)
         require_fixed(self.parts, "scaffold")
 
     def start(self, theta: Tensor) -> tuple[Tensors, Tensors]:

@@ -24,6 +24,7 @@ from fedsieve.algorithms.central import Descent
 from fedsieve.algorithms.form import Broadcast, Cohort, Sent, Tensors
 from fedsieve.algorithms.momentum import at_rest, carry_momentum, heavy_ball
 from fedsieve.algorithms.parts import Parts
+from fedsieve.algorithms.trust import EVERYTHING
 from fedsieve.registry import register
 
 
@@ -42,9 +43,12 @@ class Sieve(Descent):
     lr: float
     momentum: float = 0.9
 
+    offers = EVERYTHING
+
     def start(self, theta: Tensor) -> tuple[Tensors, Tensors]:
-        """theta_0 and m_i = 0."""
-        return self.shared(theta), at_rest(self.parts, theta)
+        """theta_0 and m = 0, at the clients or at the server."""
+        served, memory = at_rest(self.parts, theta)
+        return self.shared(theta) | served, memory
 
     def prepare(self, broadcast: Broadcast, memory: Tensors) -> None:
         """m_i <- P_t P_{t-1}^T m_i where the round changes the basis."""

@@ -45,6 +45,7 @@ def epsilon(
     steps: Steps,
     delta: Delta,
     relation: Relation = "add-remove",
+    unit: Unit = "record",
     as_json: Json = False,
 ) -> None:
     """Epsilon of a Poisson-sampled Gaussian mechanism, composed over the steps."""
@@ -53,7 +54,12 @@ def epsilon(
 
     with refusing():
         spent = accounting.epsilon(
-            noise_multiplier, sampling_rate, steps, delta, cast("Neighbours", relation)
+            noise_multiplier,
+            sampling_rate,
+            steps,
+            delta,
+            cast("Neighbours", relation),
+            cast("Protected", unit),
         )
     _tell(spent, noise_multiplier, as_json)
 
@@ -65,6 +71,7 @@ def noise(
     steps: Steps,
     delta: Delta,
     relation: Relation = "add-remove",
+    unit: Unit = "record",
     as_json: Json = False,
 ) -> None:
     """Smallest noise multiplier that keeps within epsilon."""
@@ -75,7 +82,9 @@ def noise(
     with refusing():
         neighbours = cast("Neighbours", relation)
         multiplier = noise_multiplier(epsilon, sampling_rate, steps, delta, neighbours)
-        spent = accounting.epsilon(multiplier, sampling_rate, steps, delta, neighbours)
+        spent = accounting.epsilon(
+            multiplier, sampling_rate, steps, delta, neighbours, cast("Protected", unit)
+        )
     _tell(spent, multiplier, as_json)
 
 

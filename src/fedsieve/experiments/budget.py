@@ -1,17 +1,19 @@
-"""The privacy budget of a run: how much noise it needs, and the ledger that watches it.
+"""The privacy budget of a run: how much noise it needs, who adds it, and the ledger that watches.
 
 Who takes part in which round is public and known before the run, so every client's number of
-releases T_i is known too; with its sampling rate q_i = b / N_i that fixes its epsilon. The noise is
-calibrated for the client that spends most.
+releases T_i is known too; with its sampling rate q_i = b / N_i (1 at client level) that fixes its
+epsilon. The noise is calibrated for the client that spends most, and noise that clients share for
+the round with the fewest of them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 
+from fedsieve.algorithms.trust import Noise, OwnNoise, ServerNoise, SharedNoise
 from fedsieve.experiments.config import Config
 from fedsieve.learning.data import Shards
-from fedsieve.privacy import GaussianMechanism, Ledger, noise_multiplier
+from fedsieve.privacy import CorrelatedGaussian, GaussianMechanism, Ledger, noise_multiplier
 from fedsieve.randomness import Streams
 from fedsieve.simulation.participation import Participation
 
@@ -37,6 +39,7 @@ def mechanism(
         return None
     assert privacy.clip is not None
     assert batch is not None
+    batch = 1 if privacy.unit == "client" else batch  # vectors in a sum: its own update
     sigma = privacy.noise_multiplier
     if sigma is None:
         assert privacy.epsilon is not None
@@ -49,7 +52,42 @@ def mechanism(
                 "no noise follows from privacy.epsilon; allow more rounds or fewer drop-outs"
             )
         sigma = max(noise_multiplier(epsilon, q, t, delta, relation) for q, t in spenders)
-    return GaussianMechanism(privacy.clip, sigma, batch, clipping=privacy.clipping)
+    return GaussianMechanism(privacy.clip, sigma, batch, privacy.unit, privacy.clipping)
+
+
+def noise(
+    config: Config,
+    used: GaussianMechanism | None,
+    participation: Participation,
+    streams: Streams,
+) -> Noise:
+    """Who adds the mechanism's noise.
+
+    Raises:
+        ValueError: Clients are to share it, and in some round too few are left that may.
+    """
+    privacy = config.privacy
+    if used is None or privacy is None or privacy.trust == "local":
+        return OwnNoise()
+    if privacy.trust == "central":
+        return ServerNoise(streams)
+    assert privacy.colluders is not None
+    f, steps = privacy.colluders, config.algorithm.local_steps or 1
+    round_, n = 0, participation.size
+    if not participation.everybody:
+        present = (len(participation.draw(streams, t, steps).ids) for t in range(config.rounds))
+        round_, n = min(enumerate(present), key=lambda found: found[1])
+    if n < f + 2:
+        raise ValueError(
+            f"privacy.trust='distributed' with privacy.colluders={f}: in round {round_} only {n} "
+            f"clients deliver, and {f + 2} must, so that two share noise that nobody else knows; "
+            "allow larger cohorts (federation.participation), fewer drop-outs "
+            "(federation.dropout) or fewer colluders"
+        )
+    slack = CorrelatedGaussian.best_slack(n, f, config.federation.byzantine)
+    sigma = used.noise_multiplier
+    shared = CorrelatedGaussian.calibrated(used.clip, used.batch, sigma, n, f, slack)
+    return SharedNoise(shared, f)
 
 
 def biggest_spenders(
@@ -61,18 +99,21 @@ def biggest_spenders(
 ) -> list[tuple[float, int]]:
     """(q, T) of the honest clients that no other one exceeds in both."""
     steps = config.algorithm.local_steps or 1
+    whole = config.privacy is not None and config.privacy.unit == "client"
     releases: Counter[int] = Counter()
     if participation.everybody:
-        releases.update(dict.fromkeys(range(shards.n), config.rounds * steps))
+        releases.update(dict.fromkeys(range(shards.n), config.rounds * (1 if whole else steps)))
     else:
         for round_ in range(config.rounds):
             drawn = participation.draw(streams, round_, steps)
-            releases.update(dict(zip(drawn.ids, drawn.steps, strict=True)))
+            counts = (1,) * len(drawn.ids) if whole else drawn.steps
+            releases.update(dict(zip(drawn.ids, counts, strict=True)))
     for cheat in cheats:
         del releases[cheat]  # a Counter deletes what it does not hold, too
-    assert config.algorithm.batch is not None
     batch, most, front = config.algorithm.batch, 0, []
-    for q, t in sorted({(batch / shards.size(c), t) for c, t in releases.items()}, reverse=True):
+    assert batch is not None
+    rates = {c: 1.0 if whole else batch / shards.size(c) for c in releases}
+    for q, t in sorted({(rates[c], t) for c, t in releases.items()}, reverse=True):
         if t > most:
             front.append((q, t))
             most = t
@@ -89,4 +130,5 @@ def ledger(config: Config, used: GaussianMechanism | None, streams: Streams) -> 
         repeatable=streams.noise_seed is not None,
         limit=config.privacy.epsilon,
         noise_source=streams.noise_source,
+        unit=used.unit,
     )

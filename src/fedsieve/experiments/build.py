@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fedsieve.aggregation import Rule
 from fedsieve.algorithms.parts import Projection
+from fedsieve.algorithms.trust import Noise
 from fedsieve.experiments import budget, checks, pieces
 from fedsieve.experiments.config import CUSTOM, Config
 from fedsieve.experiments.resolve import resolve
@@ -117,6 +118,7 @@ class Built:
         job: What to simulate.
         dataset: The records.
         mechanism: Clip and noise, or ``None``.
+        noise: Who adds it.
         d: Number of model parameters.
         k: Numbers in one message.
     """
@@ -125,6 +127,7 @@ class Built:
     job: Job
     dataset: Dataset
     mechanism: GaussianMechanism | None
+    noise: Noise
     d: int
     k: int
 
@@ -171,6 +174,7 @@ def build(config: Config, objects: Objects | None = None) -> Built:
     mechanism = budget.mechanism(
         config, shards, participation, streams, byzantine if attack is not None else ()
     )
+    noise = budget.noise(config, mechanism, participation, streams)
     loss = LOSSES[dataset.task]
     gradients = pieces.gradients(config, model, loss)
     pieces.require_fit(gradients, shards.dataset)
@@ -178,6 +182,7 @@ def build(config: Config, objects: Objects | None = None) -> Built:
         config,
         gradients,
         mechanism,
+        noise,
         participation,
         streams,
         objects.projection,
@@ -212,4 +217,4 @@ def build(config: Config, objects: Objects | None = None) -> Built:
     )
     planned = config.projection.model_copy(update={"k": composed.k})
     config = config.model_copy(update={"projection": planned})
-    return Built(config, job, dataset, mechanism, model.d, algorithm.width)
+    return Built(config, job, dataset, mechanism, noise, model.d, algorithm.width)

@@ -53,6 +53,7 @@ def combination(config: Config) -> None:
                 f"algorithm.name={config.algorithm.name!r} cannot be run with [privacy]: {why}; "
                 "leave the section out (--set privacy=none) or choose algorithm.name='sieve'"
             )
+        _protection(config)
         _codec(config)
     options.check(config.aggregation)
     if config.aggregation.rule is not None:
@@ -163,6 +164,70 @@ def _that_need_less(config: Config) -> str:
         "norm": "a fixed norm spares the updates",
     }
     return ", ".join(text for key, text in spare.items() if key in known) or "it has none"
+
+
+def _protection(config: Config) -> None:
+    """The algorithm's messages, and the rule, are made for this unit and this trust."""
+    from fedsieve.algorithms.form import Algorithm  # only now: torch loads slowly
+    from fedsieve.algorithms.trust import listed
+
+    privacy, name = config.privacy, config.algorithm.name
+    assert privacy is not None
+    offers = getattr(component("algorithm", name).factory, "offers", Algorithm.offers)
+    if (privacy.unit, privacy.trust) not in offers:
+        raise ValueError(
+            f"privacy.unit={privacy.unit!r} with privacy.trust={privacy.trust!r}: "
+            f"algorithm.name={name!r} offers {listed(offers)}; 'dshb' and 'sieve' offer everything"
+        )
+    if privacy.trust == "distributed":
+        _colluders(config, privacy)
+    elif privacy.colluders is not None:
+        raise ValueError(
+            f"privacy.colluders={privacy.colluders} with privacy.trust={privacy.trust!r}: nobody "
+            "shares noise with anybody; leave it out or choose privacy.trust='distributed'"
+        )
+    if privacy.trust == "central":
+        _linear(config, privacy)
+
+
+def _colluders(config: Config, privacy: Privacy) -> None:
+    byzantine, cohort = config.federation.byzantine, config.federation.cohort
+    f, key = privacy.colluders, "privacy.colluders"
+    if f is None:
+        f, key = byzantine, "federation.byzantine"
+    if f < byzantine:
+        raise ValueError(
+            f"privacy.colluders={f} is less than federation.byzantine={byzantine}: a malicious "
+            f"client knows the noise that it shares; allowed is >= {byzantine}"
+        )
+    if f > cohort - 2:
+        allowed = f"allowed are 0..{cohort - 2}" if cohort >= 2 else "no number is allowed"
+        raise ValueError(
+            f"{key}={f} with privacy.trust='distributed' and cohorts of {cohort}: two clients at "
+            f"least must share noise that nobody else knows; {allowed}"
+        )
+
+
+def _linear(config: Config, privacy: Privacy) -> None:
+    aggregation = config.aggregation
+    for key, value in (("rule", aggregation.rule), ("pre", aggregation.pre or None)):
+        if value is not None and (key, value) != ("rule", "mean"):
+            shown = list(value) if isinstance(value, tuple) else value
+            raise ValueError(
+                f"aggregation.{key}={shown!r} with privacy.trust='central': it is not linear, one "
+                "client's vector may come out of it as a whole, and the server's noise is made for "
+                "a share of 1/n; allowed is aggregation.rule='mean' alone, or "
+                "privacy.trust='distributed' or 'local'"
+            )
+    name = config.codec.name
+    if name == "none" or privacy.unit == "client":  # the server clips once more
+        return
+    if not component("codec", name).build().lossless:
+        raise ValueError(
+            f"codec.name={name!r} with privacy.trust='central' and privacy.unit='record': the "
+            "clients would code before the server's noise, and rounding makes the sums more "
+            "sensitive than the noise is for; allowed are codes without loss"
+        )
 
 
 def _codec(config: Config) -> None:

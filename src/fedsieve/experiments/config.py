@@ -176,19 +176,36 @@ class Projection(Section):
 
 
 class Privacy(Section):
-    """Record-level differential privacy of every client; without this section there is none."""
+    """Differential privacy of every client; without this section there is none."""
 
+    unit: Literal["record", "client"] = Field(
+        default="record",
+        description="what is protected: one record of a client, or all that a client holds",
+    )
+    trust: Literal["local", "distributed", "central"] = Field(
+        default="local",
+        description="who adds the noise: each client all of it, the clients together (it cancels "
+        "in their mean), or the server (which then sees everything)",
+    )
+    colluders: int | None = Field(
+        default=None,
+        ge=0,
+        description="trust=distributed: clients that may help the server; "
+        "default: federation.byzantine",
+    )
     epsilon: Positive | None = Field(
         default=None,
         description="total epsilon of the run; calibrates the noise (or noise_multiplier)",
     )
     delta: float = Field(default=1e-5, gt=0, lt=1, description="delta of the statement")
     clip: Positive | None = Field(
-        default=None, description="largest norm of a record's gradient in R^k"
+        default=None,
+        description="largest norm in R^k of what is protected: a record's gradient, or a client's "
+        "update (unit=client)",
     )
     clipping: Literal["flat", "automatic"] = Field(
         default="flat",
-        description='cut longer gradients ("flat"), or scale every one to nearly the clip',
+        description='cut longer vectors ("flat"), or scale every one to nearly the clip',
     )
     noise_multiplier: Positive | None = Field(
         default=None, description="noise standard deviation / clip; instead of epsilon"

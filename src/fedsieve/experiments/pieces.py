@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fedsieve.aggregation import Rule
 from fedsieve.algorithms.form import Algorithm
 from fedsieve.algorithms.parts import Parts, Planner, Projection, StochasticGradient
+from fedsieve.algorithms.trust import Noise
 from fedsieve.compression.codecs import Codec
 from fedsieve.experiments import attacks, options
 from fedsieve.experiments.config import Config
@@ -179,6 +180,7 @@ def parts(
     config: Config,
     gradients: PerSampleGradients,
     mechanism: GaussianMechanism | None,
+    noise: Noise,
     participation: Participation,
     streams: Streams,
     projection: Projection | None,
@@ -190,7 +192,7 @@ def parts(
         made = component("projection", config.projection.name)
         projection = made.build(k=config.projection.k, refresh=config.projection.refresh)
     return Parts(
-        gradient=StochasticGradient(gradients, config.algorithm.batch, mechanism),
+        gradient=StochasticGradient(gradients, config.algorithm.batch, mechanism, noise),
         planner=Planner(
             projection,
             gradients.model.layout,

@@ -68,30 +68,46 @@ def released(run: RunDirectory) -> list[Released]:
     except (ValueError, OSError) as error:
         raise ConfigError(f"{run.path / 'config.toml'} cannot be read: {error}") from error
     private = config.get("privacy") is not None
-    return [*_sent(run, private), *_agreed(config, private), *_left_behind(run, private)]
+    return [*_sent(run, config), *_agreed(config, private), *_left_behind(run, config)]
 
 
-def _sent(run: RunDirectory, private: bool) -> Iterator[Released]:
+def _sent(run: RunDirectory, config: dict[str, Any]) -> Iterator[Released]:
     everybody = "server, and whoever reads the wire"
-    if private:
-        paid = "the run's epsilon: " + _price(run)
-        yield Released("messages of the clients, one per round", everybody, "paid for", paid)
-    else:
-        yield Released(
-            "messages of the clients, one per round",
-            everybody,
-            "unprotected",
-            "no noise: no epsilon holds, and single records may be reconstructed",
-        )
+    messages = "messages of the clients, one per round"
     what = "aggregates, global models, weights of the rule, projections learned from them"
-    how = "computed from the messages alone: what was paid for them covers it"
-    yield Released(
-        what, "server and clients", "free" if private else "unprotected",
-        how if private else "computed from unprotected messages",
-    )  # fmt: skip
+    private, trust = config.get("privacy") is not None, _trust(config)
+    if trust == "central":
+        trusted = "no noise: the server is trusted with them, and the wire has to be encrypted"
+        yield Released(messages, everybody, "unprotected", trusted)
+        paid = "the run's epsilon: " + _price(run)
+        yield Released(what, "server and clients", "paid for", paid)
+    elif private:
+        paid = "the run's epsilon: " + _price(run)
+        yield Released(messages, everybody, "paid for", paid)
+        how = "computed from the messages alone: what was paid for them covers it"
+        yield Released(what, "server and clients", "free", how)
+    else:
+        bare = "no noise: no epsilon holds, and single records may be reconstructed"
+        yield Released(messages, everybody, "unprotected", bare)
+        yield Released(
+            what, "server and clients", "unprotected", "computed from unprotected messages"
+        )
+    federation = config.get("federation", {})
+    fail = federation.get("dropout") or federation.get("stragglers")
+    if trust == "distributed" and fail:
+        yield Released(
+            "noise shared with clients that dropped out",
+            "server",
+            "public",
+            "nothing more: who drops out is counted among the colluders of its round",
+        )
     test = "computed from the released models on the test set, which has to be public"
     kind: Kind = "free" if private else "unprotected"
     yield Released("test accuracy and loss", "readers of the report", kind, test)
+
+
+def _trust(config: dict[str, Any]) -> str:
+    return str((config.get("privacy") or {}).get("trust", "local"))
 
 
 def _price(run: RunDirectory) -> str:
@@ -112,7 +128,7 @@ def _agreed(config: dict[str, Any], private: bool) -> Iterator[Released]:
         "public",
         "nothing; for that reason it does not amplify privacy either",
     )
-    if private:
+    if private and config["privacy"].get("unit", "record") == "record":
         yield Released(
             "nominal sizes N of the clients, through q = batch / N",
             "server",
@@ -120,6 +136,7 @@ def _agreed(config: dict[str, Any], private: bool) -> Iterator[Released]:
             "nothing, by agreement: the statement is made at fixed N. Where N itself is secret, it "
             "is released for nothing",
         )
+    if private:
         yield Released(
             "clip, noise multiplier, expected batch, settings of the run",
             "everybody",
@@ -129,7 +146,8 @@ def _agreed(config: dict[str, Any], private: bool) -> Iterator[Released]:
         )
 
 
-def _left_behind(run: RunDirectory, private: bool) -> Iterator[Released]:
+def _left_behind(run: RunDirectory, config: dict[str, Any]) -> Iterator[Released]:
+    private = config.get("privacy") is not None
     readers = "whoever gets the run directory; no protocol message carries it"
     if run.partition():
         yield Released(

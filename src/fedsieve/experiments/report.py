@@ -219,7 +219,8 @@ def _headline(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     else:
         terms = (
             f"at delta {summary['delta']:.3g} per {summary['privacy_unit']}, "
-            f"{summary['neighbouring_relation']}, Poisson sampling, {summary['accountant']}"
+            f"{summary['neighbouring_relation']}, {statement.sampling(summary)}, "
+            f"{summary['accountant']}"
         )
         spent = ("epsilon", statement.epsilon(summary["epsilon"]), terms)
     d, k = summary["dimension"], summary["message_dimension"]

@@ -83,6 +83,7 @@ def resolve(config: Config, facts: Facts) -> Config:
     """
     default = DEFAULTS.get(config.algorithm.name, Defaults())
     honest = config.federation.byzantine == 0
+    central = config.privacy is not None and config.privacy.trust == "central"
     algorithm = _filled(
         config.algorithm,
         lr=default.lr,
@@ -107,13 +108,16 @@ def resolve(config: Config, facts: Facts) -> Config:
         "projection": projection,
         "aggregation": _filled(
             config.aggregation,
-            rule=default.rule_if_all_are_honest if honest else default.rule,
+            rule="mean" if central else default.rule_if_all_are_honest if honest else default.rule,
             pre=(),
             f=checks.assumed_f(config),
         ),
     }
     if config.privacy is not None:
-        updates["privacy"] = _filled(config.privacy, clip=default.clip)
+        privacy = _filled(config.privacy, clip=default.clip)
+        if privacy.trust == "distributed":
+            privacy = _filled(privacy, colluders=config.federation.byzantine)
+        updates["privacy"] = privacy
     complete = config.model_copy(update=updates)
     checks.combination(complete)
     checks.fits_model(complete, facts)
@@ -121,12 +125,12 @@ def resolve(config: Config, facts: Facts) -> Config:
 
 
 def _batch(config: Config, default: Defaults, smallest: int) -> int:
-    """The algorithm's batch; with privacy a tenth of the smallest client's records, at most 128.
+    """The algorithm's batch; at record level a tenth of the smallest client's, at most 128.
 
     At equal epsilon a larger batch averages the noise over more records, until sampling no longer
     amplifies; beyond a tenth the gain is small and every round costs more.
     """
-    if config.privacy is None:
+    if config.privacy is None or config.privacy.unit == "client":
         return min(default.batch, smallest)
     return max(1, min(smallest // 10, 128))
 

@@ -266,7 +266,7 @@ def manifest_of(built: Built) -> dict[str, Any]:
         checksums=data.checksums,
         licence=data.licence,
         noise_source=None if job.ledger is None else job.streams.noise_source,
-        noise_grid=None if built.mechanism is None else built.mechanism.grid,
+        noise_grid=None if built.mechanism is None else built.noise.grid(built.mechanism),
         device=f"{job.device.type} {arithmetic}",
     )
 

@@ -67,8 +67,9 @@ class Summary:
     """The figures of a finished run, under the keys and in the order of summary.json.
 
     ``None`` stands where a figure does not apply. ``epsilon`` is the largest over the clients, for
-    the named unit, neighbouring relation, ``delta`` and accountant. Bits are those of one client
-    in one round, on average; ``peak_memory_bytes`` counts the process and its workers.
+    the named unit, neighbouring relation, ``delta`` and accountant, against those whom
+    ``holds_against`` names. Bits are those of one client in one round, on average;
+    ``peak_memory_bytes`` counts the process and its workers.
     """
 
     algorithm: str
@@ -94,6 +95,8 @@ class Summary:
     accountant: str | None
     noise_multiplier: float | None
     noise_source: str | None
+    trust: str | None
+    holds_against: str | None
     uplink_bits_per_client_round: float
     downlink_bits_per_client_round: float
     seconds_total: float

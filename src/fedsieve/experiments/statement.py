@@ -36,33 +36,89 @@ def privacy(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
             "Whoever sees the messages may learn about single records."
         )
         return [nothing]
-    unit = summary["privacy_unit"]
+    unit, trust = summary["privacy_unit"], summary.get("trust") or "local"
     changed = RELATIONS[summary["neighbouring_relation"]].format(unit=unit)
-    batch = config.get("algorithm", {}).get("batch")
-    expected = f", {batch} {unit}s expected per step" if batch else ""
+    what = "The server's aggregates" if trust == "central" else "Every honest client's messages"
     holds = (
-        f"Every honest client's messages are ({epsilon(summary['epsilon'])}, "
-        f"{summary['delta']:.3g})-differentially private. Unit: one {unit} of one client. "
-        f"Neighbouring data sets ({summary['neighbouring_relation']}): {changed}. "
-        "The clients' nominal sizes are public: they fix the sampling rates, and neighbours share "
-        "them. "
-        "Epsilon is the largest over the clients, for the whole run."
+        f"{what} are ({epsilon(summary['epsilon'])}, "
+        f"{summary['delta']:.3g})-differentially private against {_against(summary)}. Unit: "
+        f"{UNITS[unit]}. Neighbouring data sets ({summary['neighbouring_relation']}): {changed}. "
+        f"{FIXED[unit]} Epsilon is the largest over the clients, for the whole run."
     )
     assumes = (
-        f"Sampling: independent (Poisson) inclusion of each {unit} in each step{expected}, the "
-        f"draws secret. Mechanism: each {unit}'s gradient is projected by a public map, clipped "
-        "there, summed, and Gaussian noise is added, with noise multiplier "
-        f"{summary['noise_multiplier']:.4g}. Accountant: {summary['accountant']}. "
+        f"{_sampling(unit, config)} Mechanism: {CLIPPED[unit]}; {NOISED[trust]}, with noise "
+        f"multiplier {summary['noise_multiplier']:.4g}. Accountant: {summary['accountant']}. "
         f"Source of noise and draws: {summary['noise_source']}."
     )
-    covers = (
-        f"It protects single {unit}s against everybody who sees the messages, the server and "
-        "malicious clients included. It does not hide that a client takes part, how much data it "
-        "holds, or what is true of all its records together; and it says nothing about the data "
-        "of malicious clients. The test figures and the norms shown here come from the simulator's "
-        "own look at the data and are not part of what was released."
+    return [holds, assumes, _covers(unit, trust), *_seeded(str(summary["noise_source"]))]
+
+
+UNITS = {
+    "record": "one record of one client",
+    "client": "one client, with everything that it holds",
+}
+
+FIXED = {
+    "record": "The clients' nominal sizes are public: they fix the sampling rates, and neighbours "
+    "share them.",
+    "client": "Who takes part in which round is public, and neighbours share it: a client that is "
+    "removed or empty contributes zero in its rounds.",
+}
+"""What neighbours have in common."""
+
+CLIPPED = {
+    "record": "each record's gradient is projected by a public map, clipped there and summed",
+    "client": "each client's whole update is projected by a public map and clipped there",
+}
+
+NOISED = {
+    "local": "each client adds Gaussian noise of its own",
+    "distributed": "each client adds Gaussian noise, a large part of which it shares with the "
+    "others, pair by pair, so that it cancels in their mean, and a small part of its own",
+    "central": "the server adds Gaussian noise to the sum of what the clients send",
+}
+
+
+def _sampling(unit: str, config: Mapping[str, Any]) -> str:
+    if unit == "client":
+        return (
+            "Sampling: none is counted; every round in which a client takes part is one release in "
+            "full, whoever chose it."
+        )
+    batch = config.get("algorithm", {}).get("batch")
+    expected = f", {batch} records expected per step" if batch else ""
+    return (
+        f"Sampling: independent (Poisson) inclusion of each record in each step{expected}, the "
+        "draws secret."
     )
-    return [holds, assumes, covers, *_seeded(str(summary["noise_source"]))]
+
+
+def _covers(unit: str, trust: str) -> str:
+    protects = {
+        "local": "against everybody who sees the messages, the server and malicious clients "
+        "included.",
+        "distributed": "against the server and malicious clients together, as long as no more "
+        "clients than named reveal what they share with others, or leave their noise out.",
+        "central": "against everybody who sees the models, malicious clients included, but not "
+        "against the server nor anybody who reads what the clients send to it.",
+    }[trust]
+    hides = {
+        "record": "that a client takes part, how much data it holds, or what is true of all its "
+        "records together",
+        "client": "that a client takes part, or what is true of many clients together",
+    }[unit]
+    return (
+        f"It protects single {unit}s {protects} It does not hide {hides}; and it says nothing "
+        "about the data of malicious clients. The test figures and the norms shown here come from "
+        "the simulator's own look at the data and are not part of what was released."
+    )
+
+
+def _against(summary: Mapping[str, Any]) -> str:
+    """Against whom; runs from before there was a choice were of local trust."""
+    return str(
+        summary.get("holds_against") or "everybody who sees the messages, the server included"
+    )
 
 
 def _seeded(source: str) -> list[str]:
@@ -81,9 +137,15 @@ def privacy_line(summary: Mapping[str, Any]) -> str:
         return "none (no differential privacy)"
     return (
         f"epsilon {epsilon(summary['epsilon'])} at delta {summary['delta']:.3g}, per "
-        f"{summary['privacy_unit']} ({summary['neighbouring_relation']}), Poisson sampling, "
-        f"{summary['accountant']}; noise from {summary['noise_source']}"
+        f"{summary['privacy_unit']} ({summary['neighbouring_relation']}), {sampling(summary)}, "
+        f"{summary['accountant']}, against {_against(summary)}; noise from "
+        f"{summary['noise_source']}"
     )
+
+
+def sampling(summary: Mapping[str, Any]) -> str:
+    """What the epsilon of a summary takes for granted about sampling."""
+    return "no sampling" if summary["privacy_unit"] == "client" else "Poisson sampling"
 
 
 def terms(guarantee: Guarantee) -> dict[str, str | float]:
@@ -121,9 +183,9 @@ def drawn(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     return "epsilon: " + short(
         {
             "delta": privacy["delta"],
-            "privacy_unit": summary.get("privacy_unit", "record"),
+            "privacy_unit": privacy.get("unit", "record"),
             "neighbouring_relation": privacy["relation"],
-            "sampling": "Poisson",
+            "sampling": "none" if privacy.get("unit") == "client" else "Poisson",
             "accountant": summary.get("accountant", "run not finished"),
         }
     )

@@ -52,6 +52,8 @@ def summarise(built: Built, metrics: pa.Table, seconds: float) -> Summary:
         accountant=None if spent is None else spent.accountant,
         noise_multiplier=None if built.mechanism is None else built.mechanism.noise_multiplier,
         noise_source=None if spent is None else job.streams.noise_source,
+        trust=None if spent is None else built.noise.trust,
+        holds_against=None if spent is None else built.noise.against,
         uplink_bits_per_client_round=sum(_column(metrics, "bits_up")) / messages,
         downlink_bits_per_client_round=sum(_column(metrics, "bits_down")) / messages,
         seconds_total=seconds,

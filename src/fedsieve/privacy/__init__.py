@@ -16,6 +16,7 @@ from fedsieve.privacy.gaussian import Released as Released
 from fedsieve.privacy.guarantee import Event as Event
 from fedsieve.privacy.guarantee import Guarantee as Guarantee
 from fedsieve.privacy.guarantee import Relation as Relation
+from fedsieve.privacy.guarantee import Trust as Trust
 from fedsieve.privacy.guarantee import Unit as Unit
 from fedsieve.privacy.ledger import Ledger as Ledger
 from fedsieve.privacy.limits import Limits as Limits
@@ -49,6 +50,7 @@ __all__ = [
     "Setting",
     "Terms",
     "TradeOff",
+    "Trust",
     "Turn",
     "Unit",
     "compose",

@@ -21,6 +21,7 @@ server.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsieve.privacy._grid import grid_spacing, to_grid
+from fedsieve.privacy.gaussian import Released
 from fedsieve.privacy.guarantee import Event
 from fedsieve.registry import register
 
@@ -107,6 +109,30 @@ class CorrelatedGaussian:
         rest = (1 - 1 / h) * noise_multiplier**2 * (1 + slack) / slack
         return cls(clip, math.sqrt(variance), math.sqrt(max(rest - variance, 0) / h), batch)
 
+    @staticmethod
+    def best_slack(n: int, f: int, uncancelled: int) -> float:
+        """The slack with the least noise in the mean of the h honest messages.
+
+        They hold the noise shared with clients that send something else; with u such, the mean has
+        variance (s_ind^2 + u s_cor^2) / h, which is least for slack^2 = B / A with
+        A = (1 - u/h) / h, B = u (1 - 1/h) / h. At least 0.1, or s_cor would exceed every message.
+
+        Args:
+            n: Clients of the cohort.
+            f: Colluders, 0 <= f <= n - 2.
+            uncancelled: u, clients that may not send their part of the shared noise, >= 0.
+
+        Example:
+            >>> [round(CorrelatedGaussian.best_slack(20, 4, u), 2) for u in (0, 4)]
+            [0.1, 2.24]
+        """
+        h = _honest(n, f, least=2)
+        most = h - 1.0  # where s_cor = 0: every client noises for itself
+        if uncancelled >= h:
+            return max(most, 0.1)
+        squared = uncancelled * (1 - 1 / h) / (1 - uncancelled / h)
+        return min(max(math.sqrt(squared), 0.1), max(most, 0.1))
+
     @property
     def grid(self) -> float:
         """Spacing of the public grid on which messages lie."""
@@ -133,12 +159,25 @@ class CorrelatedGaussian:
     def privatize(
         self, sums: Tensor, generators: Sequence[np.random.Generator], pair: Pair
     ) -> Tensor:
-        """Messages (n, k) of the clients 0..n-1 for their clipped sums (n, k).
+        """Messages (n, k) of the clients 0..n-1 for their clipped sums (n, k); see `release`."""
+        return self.release(sums, generators, pair, range(len(sums))).messages
+
+    def release(
+        self,
+        sums: Tensor,
+        generators: Sequence[np.random.Generator],
+        pair: Pair,
+        clients: Sequence[int],
+        peers: Collection[int] | None = None,
+    ) -> Released:
+        """The messages of some clients of a cohort, and how large noise and signal are in them.
 
         Args:
-            sums: Row i is the sum of client i's clipped vectors.
+            sums: Row i (k numbers) is the sum of the clipped vectors of ``clients[i]``.
             generators: One per row, each client's own noise stream.
             pair: Gives the shared generator of clients i < j; asked once for each two.
+            clients: Number of each row's client.
+            peers: Everybody in the cohort, in any order; ``None``: the clients themselves.
 
         Raises:
             ValueError: Not one generator per row, shared ones, or a sum that is not finite.
@@ -152,44 +191,68 @@ class CorrelatedGaussian:
             )
         if not torch.isfinite(sums).all():
             raise ValueError("sums holds a number that is not finite: clip every vector first")
-        n, k = sums.shape
-        noise = self._shared(n, k, pair, range(n))
+        noise = self._shared(sums.shape[1], pair, clients, clients if peers is None else peers)
         for row, generator in zip(noise, generators, strict=True):
-            row += self.independent * generator.standard_normal(k)
-        messages = (sums.double().cpu().numpy() + self.clip * noise) / self.batch
-        return torch.from_numpy(to_grid(messages, self.grid)).to(sums)
+            row += self.independent * generator.standard_normal(len(row))
+        noise *= self.clip
+        signal = sums.double().cpu().numpy()
+        messages = to_grid((signal + noise) / self.batch, self.grid)
+        noise_norm, signal_norm = (
+            float(np.linalg.norm(part, axis=1).mean()) / self.batch for part in (noise, signal)
+        )
+        return Released(torch.from_numpy(messages).to(sums), noise_norm, signal_norm)
 
-    def repair(self, messages: Tensor, absent: Collection[int], pair: Pair) -> Tensor:
-        """Messages (n, k) without the noise that was shared with clients whose own never arrived.
+    def repair(
+        self,
+        messages: Tensor,
+        absent: Collection[int],
+        pair: Pair,
+        clients: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Messages (m, k) without the noise that was shared with clients whose own never arrived.
 
         The present clients reveal those terms. A message of an absent client that comes late must
         be refused: its noise is no longer secret.
 
         Args:
-            messages: Messages of all n clients; the rows of absent ones are returned as zero.
+            messages: A row for each of the clients; the rows of absent ones are returned as zero.
             absent: Clients that dropped out.
             pair: The same generators anew, as the seeds give them.
+            clients: Number of each row's client; ``None``: the rows are those of all n, 0..n-1.
+
+        Raises:
+            ValueError: An absent client is none of 0..n-1, where the rows are those of all n.
         """
         import torch
 
-        n, k = messages.shape
-        outside = [i for i in absent if not 0 <= i < n]
-        if outside:
-            raise ValueError(f"absent={outside} are no clients of 0..{n - 1}")
-        shared = torch.from_numpy(self._shared(n, k, pair, absent) * self.clip / self.batch)
-        repaired = (messages.double().cpu() - shared).to(messages)
-        repaired[list(absent)] = 0
+        if clients is None:
+            clients = range(len(messages))
+            if outside := [i for i in absent if i not in clients]:
+                raise ValueError(f"absent={outside} are no clients of 0..{len(messages) - 1}")
+        shared = self._shared(messages.shape[1], pair, clients, absent) * self.clip / self.batch
+        repaired = (messages.double().cpu() - torch.from_numpy(shared)).to(messages)
+        repaired[[row for row, client in enumerate(clients) if client in absent]] = 0
         return repaired
 
-    def _shared(self, n: int, k: int, pair: Pair, ends: Collection[int]) -> FloatArray:
-        """Row i: the sum of v_ij over the pairs that have an end among the given clients."""
-        noise, ends = np.zeros((n, k)), set(ends)
-        for i in range(n):
-            for j in range(i + 1, n):
-                if self.correlated and (i in ends or j in ends):
-                    v = self.correlated * pair(i, j).standard_normal(k)
-                    noise[i] += v
-                    noise[j] -= v
+    def _shared(
+        self, k: int, pair: Pair, clients: Sequence[int], peers: Collection[int]
+    ) -> FloatArray:
+        """Row i: the sum over the peers j of the v that ``clients[i]`` shares with them."""
+        noise = np.zeros((len(clients), k))
+        rows = {client: row for row, client in enumerate(clients)}
+        ends = set(peers)
+        if not self.correlated:
+            return noise
+        for i, j in itertools.combinations(sorted(ends | rows.keys()), 2):
+            plus, minus = i in rows and j in ends, j in rows and i in ends
+            if not (plus or minus):
+                continue
+            v = pair(i, j).standard_normal(k)
+            v *= self.correlated
+            if plus:
+                noise[rows[i]] += v
+            if minus:
+                noise[rows[j]] -= v
         return noise
 
 

@@ -18,6 +18,10 @@ unit changed into a record that contributes zero (numerically equal to add-remov
 Unit = Literal["record", "client"]
 """What one neighbour step changes: one record of one client, or everything a client holds."""
 
+Trust = Literal["local", "distributed", "central"]
+"""Who has to be trusted with more than noisy messages: nobody, all but a few of the other clients
+(who share the noise that cancels), or the server (which adds it)."""
+
 NEIGHBOURS: dict[Relation, str] = {
     "add-remove": "one {unit} added or removed",
     "replace-one": "one {unit} replaced by another",

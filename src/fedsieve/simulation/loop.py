@@ -181,7 +181,10 @@ class Simulation:
         ]
         ids = tuple(client for client, _ in kept)
         shards = job.shards if job.attacked(self.round) else job.shards.honest
-        return Cohort(ids, ids, shards, job.streams, tuple(steps for _, steps in kept))
+        steps = tuple(steps for _, steps in kept)
+        return Cohort(
+            ids, ids, shards, job.streams, steps, peers=attendance.drawn, absent=attendance.absent
+        )
 
     def _charge(self, cohort: Cohort) -> None:
         job = self.job

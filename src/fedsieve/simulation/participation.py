@@ -11,10 +11,23 @@ COHORT, MISHAPS = 1, 2  # labels of the two draws in the public stream
 
 @dataclass(frozen=True)
 class Attendance:
-    """The clients that deliver a message in a round, and how many local steps each manages."""
+    """The clients that deliver a message in a round.
+
+    Args:
+        ids: Who they are.
+        steps: How many local steps each manages.
+        drawn: Everybody whom the round asked, those who deliver nothing included.
+    """
 
     ids: tuple[int, ...]
     steps: tuple[int, ...]
+    drawn: tuple[int, ...]
+
+    @property
+    def absent(self) -> tuple[int, ...]:
+        """Who was asked and delivers nothing."""
+        present = set(self.ids)
+        return tuple(client for client in self.drawn if client not in present)
 
 
 @dataclass(frozen=True)
@@ -48,7 +61,7 @@ class Participation:
             chosen = streams.public(COHORT, round_).choice(self.clients, self.size, replace=False)
             drawn = sorted(int(c) for c in chosen)
         if not self.dropout and not self.stragglers:
-            return Attendance(tuple(drawn), (steps,) * len(drawn))
+            return Attendance(tuple(drawn), (steps,) * len(drawn), tuple(drawn))
         luck = streams.public(MISHAPS, round_)
         ids, managed = [], []
         for client in drawn:
@@ -60,4 +73,4 @@ class Participation:
             if lost >= self.dropout and count:
                 ids.append(client)
                 managed.append(count)
-        return Attendance(tuple(ids), tuple(managed))
+        return Attendance(tuple(ids), tuple(managed), tuple(drawn))

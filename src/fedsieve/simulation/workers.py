@@ -50,6 +50,8 @@ class _Task:
     ids: tuple[int, ...]
     rows: tuple[int, ...]
     steps: tuple[int, ...]
+    peers: tuple[int, ...]
+    absent: tuple[int, ...]
     numbers: int
     subspace: Subspace | None
     previous: Subspace | None
@@ -135,6 +137,8 @@ class Workers(Processes):
             cohort.ids,
             cohort.rows,
             cohort.steps,
+            cohort.peers,
+            cohort.absent,
             broadcast.numbers,
             None if known else broadcast.subspace,
             broadcast.previous,
@@ -209,7 +213,7 @@ def _work(pipe: Any, setting: _Setting) -> None:
                 task.round, setting.broadcast, subspace, task.previous, task.numbers
             )
             held = shards if task.forged else shards.honest
-            cohort = Cohort(task.ids, task.rows, held, streams, task.steps)
+            cohort = Cohort(task.ids, task.rows, held, streams, task.steps, task.peers, task.absent)
             try:
                 pipe.send(_compute(algorithm, broadcast, cohort, setting, task.positions))
             except Exception:  # noqa: BLE001 - whatever a user's model raises is reported whole

@@ -1,0 +1,382 @@
+"""Where noise is added, and how much: sensitivity, variance, cancellation, accounting, refusals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from fedsieve.aggregation import CAF, Mean
+from fedsieve.algorithms.form import Cohort
+from fedsieve.algorithms.trust import (
+    EVERYTHING,
+    WHOLE_UPDATES,
+    OwnNoise,
+    ServerNoise,
+    SharedNoise,
+    clipped,
+    listed,
+)
+from fedsieve.compression.projections import LowRank
+from fedsieve.learning.clipping import Clip
+from fedsieve.poisoning import SignFlip
+from fedsieve.privacy import CorrelatedGaussian, Event, GaussianMechanism, Ledger, compose
+from fedsieve.randomness import Streams
+from fedsieve.simulation.checkpoint import newest, save
+from fedsieve.simulation.executors import OneByOne
+from fedsieve.simulation.job import Job
+from fedsieve.simulation.loop import Simulation
+
+N, F, STREAMS = 6, 1, Streams(5, 1)
+FALSE_ALARM = 1e-4  # of every statistical test here
+TRUSTS = ("local", "distributed", "central")
+COMBINATIONS = [
+    (name, unit, trust)
+    for name, offers in (("dshb", EVERYTHING), ("sieve", EVERYTHING), ("fedavg", WHOLE_UPDATES))
+    for unit, trust in sorted(offers)
+]
+
+
+def mechanism_of(unit: str, sigma: float = 0.5, clip: float = 1.0) -> GaussianMechanism:
+    batch = 8 if unit == "record" else 1
+    return GaussianMechanism(clip, sigma, batch, unit=unit)  # type: ignore[arg-type]
+
+
+def noise_of(trust: str, mechanism: GaussianMechanism, n: int = N) -> Any:
+    if trust == "local":
+        return OwnNoise()
+    if trust == "central":
+        return ServerNoise(STREAMS)
+    sigma = mechanism.noise_multiplier
+    shared = CorrelatedGaussian.calibrated(mechanism.clip, mechanism.batch, sigma, n, F)
+    return SharedNoise(shared, F)
+
+
+@pytest.fixture
+def job_of(make_job: Callable[..., Job]) -> Callable[..., Job]:
+    """A small federation with a protection."""
+
+    def make(name: str, unit: str, trust: str, least: int = N, **given: Any) -> Job:
+        mechanism = mechanism_of(unit)
+        noise = noise_of(trust, mechanism, least)
+        if trust != "central":
+            given.setdefault("rule", CAF(1))
+        ledger = Ledger(1e-5, "add-remove", repeatable=True, unit=mechanism.unit)
+        return make_job(
+            name, mechanism=mechanism, noise=noise, ledger=ledger, steps=3, noise_seed=1, **given
+        )
+
+    return make
+
+
+def cohort(ids: tuple[int, ...] = tuple(range(N)), absent: tuple[int, ...] = ()) -> Cohort:
+    present = tuple(i for i in ids if i not in absent)
+    steps = (1,) * len(present)
+    return Cohort(present, present, None, STREAMS, steps, ids, absent)  # type: ignore[arg-type]
+
+
+# -------------------------------------------------------------------------------- sensitivity
+
+SCALES = (0.0, 1e-3, 1.0, 1e4, 1e30, 3e38, math.nan, math.inf, -math.inf)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    scales=st.lists(st.sampled_from(SCALES), min_size=2, max_size=6),
+    other=st.sampled_from(SCALES),
+    clip=st.sampled_from([1e-3, 1.0, 1e3]),
+    form=st.sampled_from(["flat", "automatic"]),
+)
+def test_a_client_moves_the_sum_by_the_clip_and_its_exchange_by_twice_the_clip(
+    seed: int, scales: list[float], other: float, clip: float, form: Any
+) -> None:
+    rng = np.random.default_rng(seed)
+    directions = rng.normal(size=(len(scales) + 1, 9))
+    directions /= np.abs(directions).max(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        updates = torch.from_numpy(directions * np.array([*scales, other])[:, None]).float()
+    rows, _ = clipped(updates, Clip(clip, form))
+    assert bool(rows.isfinite().all())
+    held, changed = rows[:-1].double(), rows[:-1].double().clone()
+    changed[0] = rows[-1]  # all of client 0's data is replaced
+    slack = 1e-6 * clip
+    assert held.norm(dim=1).max() <= clip + slack
+    assert (held.sum(0) - held[1:].sum(0)).norm() <= clip + slack
+    assert (held.sum(0) - changed.sum(0)).norm() <= 2 * clip + 2 * slack
+    if not math.isfinite(other):
+        assert not rows[-1].any()
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    scales=st.lists(st.sampled_from(SCALES), min_size=N, max_size=N),
+    other=st.sampled_from(SCALES),
+)
+def test_one_message_moves_the_servers_mean_by_its_share_whatever_is_in_it(
+    seed: int, scales: list[float], other: float
+) -> None:
+    """At client level; the noise, keyed by the round, is the same in both worlds."""
+    mechanism = mechanism_of("client", sigma=1e-3, clip=0.5)
+    noise, rng = ServerNoise(STREAMS), np.random.default_rng(seed)
+    directions = rng.normal(size=(N + 1, 9))
+    with np.errstate(invalid="ignore", over="ignore"):
+        rows = torch.from_numpy(directions * np.array([*scales, other])[:, None]).float()
+    one = noise.at_server(mechanism, rows[:N], 3, Mean())
+    two = noise.at_server(mechanism, rows[1:], 3, Mean())  # client 0 replaced, the mean symmetric
+    assert (one - two).double().norm() <= 2 * 0.5 / N + 1e-5
+
+
+def test_an_unusable_message_gives_the_others_no_more_weight() -> None:
+    mechanism = mechanism_of("record", sigma=1e-6)
+    rows = torch.ones(N, 4)
+    rows[2] = math.nan
+    found = ServerNoise(STREAMS).at_server(mechanism, rows, 0, Mean())
+    torch.testing.assert_close(found, torch.full((4,), (N - 1) / N), rtol=0, atol=1e-4)
+
+
+# ----------------------------------------------------------------------------------- variance
+
+
+def chi_square(values: np.ndarray, std: float) -> float:
+    """Two-sided p-value of the hypothesis that the values are N(0, std^2)."""
+    total = float((values**2).sum() / std**2)
+    return 2 * min(stats.chi2.cdf(total, values.size), stats.chi2.sf(total, values.size))
+
+
+@pytest.mark.parametrize("unit", ["record", "client"])
+@pytest.mark.parametrize("trust", TRUSTS)
+def test_the_noise_of_messages_and_aggregates_is_as_large_as_stated(unit: str, trust: str) -> None:
+    k, mechanism = 20_000, mechanism_of(unit, sigma=1.7, clip=0.3)
+    noise, std = noise_of(trust, mechanism), mechanism.noise_std
+    messages = noise.at_client(mechanism, torch.zeros(N, k), cohort(), 0).messages
+    aggregate = noise.at_server(mechanism, messages, 0, Mean()).double().numpy()
+    alone, together = {
+        "local": (std, std / math.sqrt(N)),
+        "distributed": (
+            noise.correlated.noise_std(N) if trust == "distributed" else 0.0,
+            std * math.sqrt(1.1 / (N - F) / N),  # slack 0.1
+        ),
+        "central": (0.0, std / N),
+    }[trust]
+    assert chi_square(aggregate, together) > FALSE_ALARM
+    assert chi_square(aggregate, 1.05 * together) < FALSE_ALARM  # the test can tell
+    for message in messages.double().numpy():
+        if alone:
+            assert chi_square(message, alone) > FALSE_ALARM
+        else:
+            assert not message.any()
+
+
+def test_shared_noise_cancels_in_the_mean_and_without_those_who_are_absent() -> None:
+    k, mechanism = 5000, mechanism_of("client")
+    shared = CorrelatedGaussian(clip=1.0, independent=0.01, correlated=50.0, batch=1)
+    noise = SharedNoise(shared, F)
+    for absent in ((), (1, 4)):
+        present = cohort(absent=absent)
+        sent = noise.at_client(mechanism, torch.zeros(len(present.ids), k), present, 0)
+        m = len(present.ids)
+        assert float(sent.messages[0].std()) > 50
+        # float32 messages of size 100: their own rounding is 3e-6
+        assert chi_square(sent.messages.double().mean(0).numpy(), 0.01 / math.sqrt(m)) > FALSE_ALARM
+
+
+def test_whoever_computes_a_client_gets_the_same_bits() -> None:
+    mechanism, vectors = mechanism_of("client"), torch.randn(N, 40).clamp(-0.1, 0.1)
+    for trust in TRUSTS:
+        noise, everybody = noise_of(trust, mechanism), cohort(absent=(3,))
+        kept = vectors[list(everybody.ids)]
+        stack = noise.at_client(mechanism, kept, everybody, 2).messages
+        for i in range(len(everybody.ids)):
+            alone = noise.at_client(mechanism, kept[i : i + 1], everybody.one(i), 2)
+            assert torch.equal(alone.messages[0], stack[i])
+
+
+def test_a_stream_of_a_pair_is_of_both_and_of_nobody_else() -> None:
+    for streams in (Streams(0, 3), Streams(0)):
+        draw = streams.pair(2, 5, 7).random(4)
+        assert np.array_equal(draw, streams.pair(5, 2, 7).random(4))
+        assert not np.array_equal(draw, streams.pair(2, 5, 8).random(4))
+        assert not np.array_equal(draw, streams.pair(2, 4, 7).random(4))
+    assert Streams(0).pair_secret != Streams(0).pair_secret
+    assert "secret" not in repr(Streams(0))
+
+
+# --------------------------------------------------------------------------------- accounting
+
+
+@pytest.mark.parametrize(("name", "unit", "trust"), COMBINATIONS)
+def test_what_is_charged_is_the_composition_by_hand(
+    job_of: Callable[..., Job], name: str, unit: str, trust: str
+) -> None:
+    where = {"size": 5, "dropout": 0.2}
+    job = job_of(name, unit, trust, participation=where, rounds=6)
+    assert job.ledger is not None
+    with Simulation(job) as simulation:
+        for _ in range(6):
+            simulation.step()
+    spent: dict[int, list[Event]] = {}
+    noise = noise_of(trust, mechanism_of(unit))
+    for round_ in range(6):
+        there = job.participation.draw(job.streams, round_, 3)
+        sigma = 0.5
+        if trust == "distributed":  # only the present and honest hide each other
+            sigma = noise.correlated.noise_multiplier(len(there.ids), F)
+        steps = 3 if (name, unit) == ("fedavg", "record") else 1
+        rate = 8 / 20 if unit == "record" else 1.0
+        for client in there.ids:
+            spent.setdefault(client, []).append(Event(sigma, rate, steps))
+    by_hand = max(
+        (compose(events, 1e-5, unit=unit) for events in spent.values()),  # type: ignore[arg-type]
+        key=lambda guarantee: guarantee.epsilon,
+    )
+    found = job.ledger.guarantee()
+    assert (found.epsilon, found.unit) == (pytest.approx(by_hand.epsilon, rel=1e-9), unit)
+    assert len({events[0].steps * len(events) for events in spent.values()}) > 1
+
+
+# ---------------------------------------------------------------------------------- the rounds
+
+
+def bits(job: Job) -> torch.Tensor:
+    with Simulation(job) as simulation:
+        for _ in range(job.rounds):
+            simulation.step()
+    return simulation.theta.clone()
+
+
+@pytest.mark.parametrize(("name", "unit", "trust"), COMBINATIONS)
+def test_a_restored_simulation_goes_on_bit_for_bit(
+    job_of: Callable[..., Job], tmp_path: Any, name: str, unit: str, trust: str
+) -> None:
+    given: dict[str, Any] = {"rounds": 5, "participation": {"size": 5, "dropout": 0.1}}
+    if name == "sieve":
+        given["projection"] = LowRank(k=30, refresh=2)
+    whole = bits(job_of(name, unit, trust, **given))
+    with Simulation(job_of(name, unit, trust, **given)) as first:
+        for _ in range(3):
+            first.step()
+        save(tmp_path, first.checkpoint())
+    with Simulation(job_of(name, unit, trust, **given)) as second:
+        held = newest(tmp_path)
+        assert held is not None
+        second.restore(held)
+        for _ in range(2):
+            second.step()
+        assert torch.equal(second.theta, whole)
+
+
+@pytest.mark.parametrize(
+    ("trust", "workers"), [("central", 2), *(("distributed", w) for w in (1, 2))]
+)
+def test_any_number_of_workers_gives_the_same_bits(
+    job_of: Callable[..., Job], trust: str, workers: int
+) -> None:
+    given: dict[str, Any] = {"rounds": 2, "participation": {"dropout": 0.2}, "least": 4}
+    whole = bits(job_of("fedavg", "client", trust, **given))
+    assert torch.equal(bits(job_of("fedavg", "client", trust, workers=workers, **given)), whole)
+
+
+@pytest.mark.parametrize("unit", ["record", "client"])
+@pytest.mark.parametrize("trust", TRUSTS)
+def test_one_pass_and_one_by_one_send_the_same_noise(
+    job_of: Callable[..., Job], unit: str, trust: str
+) -> None:
+    class Reference(Simulation):
+        def _start(self, broadcast: Any) -> Any:
+            return OneByOne(self.job.algorithm)
+
+    job = job_of("dshb", unit, trust, rounds=2)
+    with Reference(job) as simulation:
+        for _ in range(2):
+            simulation.step()
+    again = bits(job_of("dshb", unit, trust, rounds=2))
+    torch.testing.assert_close(simulation.theta, again, rtol=0, atol=1e-5)
+
+
+def test_with_everybody_there_the_servers_momentum_is_the_mean_of_the_clients(
+    make_job: Callable[..., Job],
+) -> None:
+    """Without noise to speak of: under the mean it does not matter where the momentum is."""
+    mechanism = mechanism_of("record", sigma=1e-9)
+    jobs = [
+        make_job("dshb", mechanism=mechanism, noise=noise, rounds=4)
+        for noise in (OwnNoise(), ServerNoise(STREAMS))
+    ]
+    local, central = (bits(job) for job in jobs)
+    torch.testing.assert_close(local, central, rtol=0, atol=1e-5)
+    with Simulation(jobs[1]) as simulation:
+        assert simulation.memory == {}
+        assert simulation.shared["momentum"].shape == simulation.theta.shape
+
+
+def test_shared_noise_moves_the_momentum_only_where_clients_come_and_go(
+    job_of: Callable[..., Job],
+) -> None:
+    steady = job_of("dshb", "record", "distributed")
+    assert "momentum" in Simulation(steady).memory
+    moving = job_of("dshb", "record", "distributed", participation={"size": 5})
+    parts = replace(moving.algorithm.parts, everybody=False)  # type: ignore[attr-defined]
+    moving = replace(moving, algorithm=replace(moving.algorithm, parts=parts))  # type: ignore[type-var]
+    assert "momentum" in Simulation(moving).shared
+
+
+def test_at_client_level_the_steps_are_free_of_noise_and_the_update_is_clipped(
+    make_job: Callable[..., Job],
+) -> None:
+    quiet = GaussianMechanism(clip=1e-3, noise_multiplier=1e-6, batch=1, unit="client")
+    given: dict[str, Any] = {"rounds": 1, "steps": 3, "options": {"lr": 0.5, "server_lr": 1.0}}
+    plain = make_job("fedavg", clients=1, **given)
+    held = make_job("fedavg", clients=1, mechanism=quiet, **given)
+    start = plain.theta
+    moved, short = bits(plain) - start, bits(held) - start
+    assert float(short.norm()) == pytest.approx(1e-3, rel=1e-3)
+    assert torch.cosine_similarity(moved, short, dim=0) > 0.9999
+
+
+def test_malicious_clients_cannot_outweigh_the_servers_clip(job_of: Callable[..., Job]) -> None:
+    """10^6 times its message, or less, is what an attacker would have without the second clip."""
+    attack = {"byzantine": (0,), "attack": SignFlip(strength=1e6)}
+    attacked, calm = (
+        bits(job_of("dshb", "client", "central", rounds=1, **given)) for given in (attack, {})
+    )
+    # both steps are of 0.2 (1 - 0.9) (mean of six clipped + noise 0.5 / 6)
+    assert (attacked - calm).norm() <= 0.2 * 0.1 * 2 / N + 1e-6
+
+
+# ------------------------------------------------------------------------------------ refusals
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "trust"),
+    [
+        ("fedavg", "record", "central"),
+        ("fedavg", "record", "distributed"),
+        ("scaffold", "client", "local"),
+        ("scaffold", "record", "central"),
+        ("peer-to-peer", "client", "local"),
+        ("peer-to-peer", "record", "distributed"),
+    ],
+)
+def test_algorithms_refuse_what_their_messages_are_not_made_for(
+    job_of: Callable[..., Job], name: str, unit: str, trust: str
+) -> None:
+    with pytest.raises(ValueError, match=f"unit='{unit}' with trust='{trust}': {name} offers"):
+        job_of(name, unit, trust)
+
+
+def test_offers_in_words() -> None:
+    assert listed(frozenset({("record", "local")})) == "record (trust local)"
+    assert listed(EVERYTHING).count("central, distributed, local") == 2
+
+
+def test_colluders_are_counted_from_zero() -> None:
+    with pytest.raises(ValueError, match="colluders=-1 must be >= 0"):
+        SharedNoise(CorrelatedGaussian(1.0, 1.0, 1.0, 1), -1)
