@@ -15,7 +15,16 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import fedsieve
-from fedsieve.experiments.demo import CASES, LEARNING_RATES, SEED, settings, table
+from fedsieve.experiments.demo import (
+    BYZANTINE,
+    CASES,
+    CLIENTS,
+    LEARNING_RATES,
+    ROUNDS,
+    SEED,
+    settings,
+    table,
+)
 
 SEEDS = (SEED, SEED + 1, SEED + 2)
 ROOT = Path(__file__).parent.parent
@@ -69,7 +78,15 @@ def main() -> None:
 
 
 def _markdown(found: dict) -> list[str]:
-    lines = ["# The main job", "", f"Seeds {SEEDS}; accuracy as mean ± standard deviation.", ""]
+    told = " ".join(table(_first(found))[-3:-1]).rstrip(";") + "."
+    lines = [
+        "# The main job",
+        "",
+        f"Printed by `python benchmarks/main_job.py --data-dir DIR`: {ROUNDS} rounds, {CLIENTS} "
+        f"clients of which {BYZANTINE} attack (not in a), seeds {SEEDS}; accuracy as mean ± "
+        "standard deviation. What every epsilon on this page means: " + told,
+        "",
+    ]
     for name, job in found.items():
         lines += [
             f"## {name}",
@@ -91,9 +108,14 @@ def _markdown(found: dict) -> list[str]:
     return lines
 
 
-def _into_readme(found: dict) -> None:
+def _first(found: dict) -> list[dict]:
+    """The summaries of the demo itself."""
     first = next(iter(found.values()))
-    summaries = [first["cases"][case.key]["runs"][0] for case in CASES]
+    return [first["cases"][case.key]["runs"][0] for case in CASES]
+
+
+def _into_readme(found: dict) -> None:
+    summaries = _first(found)
     readme = ROOT / "README.md"
     head, rest = readme.read_text().split("<!-- demo-table:start -->")
     _, tail = rest.split("<!-- demo-table:end -->")

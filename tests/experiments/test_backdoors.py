@@ -69,7 +69,7 @@ def test_badnets_succeeds_and_keeps_the_accuracy(
     assert list(rates) == list(accuracies) == list(range(4, 50, 5))
     assert rates[19] > 0.8  # measured 0.95
     assert accuracies[19] > clean.summary["test_accuracy"] - 0.03
-    assert clean.summary["attack_success_rate"] is clean.summary["backdoor_half_life"] is None
+    assert not {"attack_success_rate", "backdoor_half_life"} & clean.summary.keys()
     assert not column(clean, "attack_success_rate")
 
 

@@ -25,9 +25,8 @@ from fedsieve.experiments.toml import ConfigError
 
 SUMMARY_KEYS = """
 algorithm dataset model seed n_clients n_byzantine attack rule projection dimension
-message_dimension rounds test_accuracy test_loss attack_success_rate
-backdoor_half_life epsilon delta privacy_unit neighbouring_relation
-accountant noise_multiplier noise_source trust holds_against
+message_dimension rounds test_accuracy test_loss epsilon delta privacy_unit
+neighbouring_relation accountant noise_multiplier noise_source
 uplink_bits_per_client_round downlink_bits_per_client_round
 seconds_total seconds_by_phase peak_memory_bytes
 """

@@ -82,19 +82,20 @@ def verify(
     for held in chosen:
         try:
             verified = check(held.name, data_dir)
-            partly = [s.place for s in sources(held.name, data_dir) if s.state == "incomplete"]
+            places = sources(held.name, data_dir)
+            partly = [source.place for source in places if source.state == "incomplete"]
         except DataError as error:
             note(f"error: {error}")
             wrong += 1
             continue
         for path, sha256 in verified.items():
-            say(f"{held.name}: {path} is right, sha256 {sha256}")
+            say(f"{held.name}: {path} is right, sha256 of its content, unpacked: {sha256}")
         for place in partly:
             note(f"error: {held.name}: files are missing in {place}")
-        # A directory that the user names for a set is meant to hold it.
-        missing = not verified and data_dir is not None and names is not None
+        # A set that the user names is meant to be there.
+        missing = bool(places) and not (verified or partly) and names is not None
         if missing:
-            note(f"error: {held.name}: no copy in {data_dir}")
+            note(f"error: {held.name}: no copy in {data_dir or 'any place that is searched'}")
         elif not verified and not partly:
             say(f"{held.name}: no copy to verify")
         wrong += len(partly) + missing

@@ -7,7 +7,7 @@ and the same grid, chosen beforehand on other seeds and on records held back fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,16 +128,19 @@ def compare(
     return summaries
 
 
-def table(summaries: list[dict[str, Any]]) -> Iterator[str]:
-    """The comparison in lines of at most 80 columns, and what its epsilon means."""
-    yield f"{'':31}{'accuracy':>9}{'epsilon':>9}{'kB/client/round':>17}{'seconds':>9}"
+def table(summaries: list[dict[str, Any]]) -> list[str]:
+    """The comparison in lines of at most 80 columns; the last three say what its epsilon means."""
+    lines = [f"{'':31}{'accuracy':>9}{'epsilon':>9}{'kB/client/round':>17}{'seconds':>9}"]
     for case, summary in zip(CASES, summaries, strict=True):
         kilobytes = summary["uplink_bits_per_client_round"] / 8000
-        yield (
+        lines.append(
             f"{case.key}. {case.title:28}{100 * summary['test_accuracy']:7.1f} %"
             f"{summary['epsilon']:9.2f}{kilobytes:17.1f}{summary['seconds_total']:9.1f}"
         )
     last = summaries[-1]
-    yield f"epsilon per client: one {last['privacy_unit']} ({last['neighbouring_relation']}),"
-    yield f"delta {last['delta']:g}, Poisson sampling, {last['accountant']};"
-    yield f"noise from {last['noise_source']} (a repeatable simulation)"
+    return [
+        *lines,
+        f"epsilon per client: one {last['privacy_unit']} ({last['neighbouring_relation']}),",
+        f"delta {last['delta']:g}, Poisson sampling, {last['accountant']};",
+        f"noise from {last['noise_source']} (a repeatable simulation)",
+    ]

@@ -286,7 +286,14 @@ def _last(where: RunDirectory) -> tuple[Checkpoint | None, str | None]:
     Nothing is lost with the checkpoint of round 0; the ledger's journal is a file of its own.
     """
     try:
-        return newest(where.checkpoints), None
+        found = newest(where.checkpoints)
+        last = saved(where.checkpoints)[-1:]
+        if found is not None and found.round < round_of(last[0]):
+            return found, (
+                f"{last[0]} is damaged; going on from round {found.round}: the rounds since then "
+                "run again, and without a noise seed they are charged again"
+            )
+        return found, None
     except CheckpointError as damaged:
         if any(round_of(path) for path in saved(where.checkpoints)):
             raise

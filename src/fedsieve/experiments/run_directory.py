@@ -62,6 +62,21 @@ SCHEMA = pa.schema(
 (no evaluation, no privacy) is null."""
 
 
+WRITTEN = (
+    "config.toml",
+    "manifest.json",
+    "partition.json",
+    "metrics.parquet",
+    "model.safetensors",
+    "report.html",
+)
+"""Files of a run directory besides the journal and the summary."""
+
+FURTHER = ("attack_success_rate", "backdoor_half_life", "trust", "holds_against")
+"""Keys that only some runs have: those with a backdoor, and those whose clients do not each noise
+for themselves ("local")."""
+
+
 @dataclass(frozen=True)
 class Summary:
     """The figures of a finished run, under the keys and in the order of summary.json.
@@ -104,8 +119,15 @@ class Summary:
     peak_memory_bytes: int | None
 
     def as_dict(self) -> dict[str, Any]:
-        """The summary as plain values; numbers that are not finite become ``None``."""
-        return {key: _plain(value) for key, value in asdict(self).items()}
+        """The summary as plain values; numbers that are not finite become ``None``.
+
+        Every run has the same keys but those of `FURTHER`, which only stand where they say more.
+        """
+        plain = {key: _plain(value) for key, value in asdict(self).items()}
+        local = plain["trust"] in (None, "local")
+        silent = {key for key in FURTHER if plain[key] is None}
+        silent |= {"trust", "holds_against"} if local else set()
+        return {key: value for key, value in plain.items() if key not in silent}
 
 
 class Metrics:
@@ -212,6 +234,12 @@ class RunDirectory:
                 f"{journal} tells of messages that a run has sent, which left no checkpoint; start "
                 f"it over, with all of them counted, by 'fedsieve resume {self.path}' or choose "
                 "another --out"
+            )
+        foreign = [name for name in WRITTEN if (self.path / name).exists()]
+        if foreign and not self.checkpoints.is_dir():  # which a run makes before anything else
+            raise toml.ConfigError(
+                f"{self.path} holds {foreign[0]}, which no run of FedSieve has written there and a "
+                "run would replace; choose another --out"
             )
 
     @contextmanager

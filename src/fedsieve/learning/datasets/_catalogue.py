@@ -83,7 +83,7 @@ def verify(name: str, data_dir: Path | str | None = None) -> dict[str, str]:
         data_dir: Restricts the check to this directory.
 
     Returns:
-        Folder / canonical file name -> sha256 of the uncompressed content, in the order of
+        Path of the file, packed or not -> sha256 of the uncompressed content, in the order of
         `sources`; empty where the set has no files of its own or no copy.
 
     Raises:
@@ -96,7 +96,7 @@ def verify(name: str, data_dir: Path | str | None = None) -> dict[str, str]:
         if files is not None and source.state == "complete":
             paths = files.present(Path(source.place))
             for file, sha256 in files.read(paths).sha256.items():
-                verified[str(paths[file].parent / file)] = sha256
+                verified[str(paths[file])] = sha256
     return verified
 
 

@@ -20,7 +20,7 @@ def bundled(name: str, **options: Any) -> Any:
         from sklearn import datasets
     except ImportError as error:
         raise DataError(
-            f"{name} comes with scikit-learn, which is not installed: pip install scikit-learn"
+            f"{name} comes with scikit-learn, which is not installed: pip install 'fedsieve[data]'"
         ) from error
     return getattr(datasets, f"load_{name}")(**options)
 
