@@ -43,11 +43,12 @@ def test_equals_the_filter_on_the_covariance(n, f, k):
 def test_turns_that_are_left_out_change_nothing(case, monkeypatch):
     rng = np.random.default_rng(3)
     share = rng.uniform(1, 1.5, 30) if case == "weights" else None
+    turns = []
+    monkeypatch.setattr(caf, "spread", lambda *a: turns.append(1) or spread(*a))
     for k in (5, 50, 10_000):
         X = np.eye(30) if case == "basis" else rng.normal(size=(30, k))
         X[:2] *= 1e6 if case == "far" else 1
-        turns = []
-        monkeypatch.setattr(caf, "spread", lambda *a: turns.append(1) or spread(*a))
+        turns.clear()
         found = CAF(f=7).weights(X @ X.T, share)
         few = len(turns)
         with monkeypatch.context() as patch:
