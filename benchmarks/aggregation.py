@@ -57,9 +57,7 @@ def main() -> None:
     libraries = list(ENVIRONMENTS)
     parser.add_argument("--libraries", nargs="+", choices=libraries, default=libraries)
     parser.add_argument("--only", nargs="+", default=[], metavar="RULE")
-    parser.add_argument(
-        "--budget", type=float, default=0.15, help="seconds for the calls of a rule"
-    )
+    parser.add_argument("--budget", type=float, default=0.15, help="seconds of calls of a rule")
     parser.add_argument("--timeout", type=float, default=120.0, help="seconds for one process")
     parser.add_argument("--peer-timeout", type=float, default=10.0, help="the same for a peer's")
     parser.add_argument("--out", type=Path, help="folder of the results of a partial run")
@@ -227,7 +225,7 @@ def plot(path: Path, rows: list[dict[str, Any]]) -> None:
         axis.set(title=f"n = {n}, d = {d:,}", xscale="log", xlabel="times X.mean(0)")
         axis.set_yticks(range(len(rules)), rules)
         axis.grid(alpha=0.3)
-    axes[0][0].legend()
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="upper left")
     figure.suptitle(f"Aggregation, float32, {threads} threads: lower is faster")
     figure.tight_layout()
     figure.savefig(path, dpi=100)

@@ -44,12 +44,5 @@ def test_shares_count_coordinates():
     assert (weights[weights > 0] - 1 / 7).abs().max() < 5 * (1 / 7 * 6 / 7 / 500) ** 0.5
 
 
-def test_blocks_of_columns_join_seamlessly(monkeypatch):
-    X = np.random.default_rng(1).normal(size=(11, 40))
-    whole = Bulyan(2)(X)
-    monkeypatch.setattr("fedsieve.aggregation.bulyan.BLOCK", 50)
-    assert np.array_equal(Bulyan(2)(X), whole)
-
-
 def test_legality():
     assert [Bulyan(0).breakdown(n) for n in (2, 3, 6, 7, 10, 11)] == [-1, 0, 0, 1, 1, 2]

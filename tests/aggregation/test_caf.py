@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from fedsieve.aggregation import CAF
+from fedsieve.aggregation import CAF, caf
+from fedsieve.aggregation._spectral import spread
 
 
 def filtered(X, f, mass=None):
@@ -36,6 +37,32 @@ def test_equals_the_filter_on_the_covariance(n, f, k):
         expected, turns = filtered(X, f)
         assert turns <= 2 * f
         np.testing.assert_allclose(CAF(f=f)(X), expected, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("case", ["noise", "basis", "weights", "far"])
+def test_turns_that_are_left_out_change_nothing(case, monkeypatch):
+    rng = np.random.default_rng(3)
+    share = rng.uniform(1, 1.5, 30) if case == "weights" else None
+    turns = []
+    monkeypatch.setattr(caf, "spread", lambda *a: turns.append(1) or spread(*a))
+    for k in (5, 50, 10_000):
+        X = np.eye(30) if case == "basis" else rng.normal(size=(30, k))
+        X[:2] *= 1e6 if case == "far" else 1
+        turns.clear()
+        found = CAF(f=7).weights(X @ X.T, share)
+        few = len(turns)
+        with monkeypatch.context() as patch:
+            patch.setattr(caf, "_least_reach", lambda G, c, least: np.zeros(len(c)))
+            assert torch.equal(CAF(f=7).weights(X @ X.T, share), found)
+        assert few <= len(turns) - few
+        assert case != "basis" or few < len(turns) - few
+
+
+def test_rows_at_right_angles_do_not_wear_the_server_out(monkeypatch):
+    turns = []
+    monkeypatch.setattr(caf, "spread", lambda *a: turns.append(1) or spread(*a))
+    CAF(f=200).weights(np.eye(1000))
+    assert len(turns) <= 3
 
 
 def test_client_weights_are_initial_masses():

@@ -226,7 +226,10 @@ class PointRule(Rule):
 
 def origin(rows: Rows) -> Tensor:
     """The point 0, (1, k)."""
-    return rows.data.new_zeros(1, rows.data.shape[1])
+    X = rows.data
+    if X.device.type != "cpu":
+        return X.new_zeros(1, X.shape[1])
+    return torch.from_numpy(np.zeros((1, X.shape[1]), X.numpy().dtype))  # see `_threads`
 
 
 def nearest_mean(seen: Products, f: int) -> FloatArray:

@@ -26,6 +26,8 @@ from torch import Tensor
 
 from fedsieve.aggregation._door import FloatArray, Rows, TooManyFaultyClients
 from fedsieve.aggregation._gram import weighted_sum
+from fedsieve.aggregation._sorting import blocks
+from fedsieve.aggregation._threads import added
 from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import Rule, largest_share, minority
 from fedsieve.registry import register
@@ -89,8 +91,7 @@ class SignGuard(Rule):
         largest_share(rows.share, n, self.f - rows.removed)
         p = np.full(n, 1 / n) if rows.share is None else rows.share
         heard = np.flatnonzero(p)
-        scaled = X if rows.scale == 1 else X.double() / rows.scale
-        norms = torch.linalg.vector_norm(scaled, dim=1, dtype=torch.float64).cpu().numpy()
+        norms = _norms(X, rows.scale)
         M = np.median(norms[heard])
         good = (norms >= self.L * M) & (norms <= self.R * M) & (p > 0)
         good &= np.isin(np.arange(n), heard[largest_cluster(self._signs(X)[heard])])
@@ -108,6 +109,14 @@ class SignGuard(Rule):
         signs = X[:, torch.from_numpy(at).to(X.device)].sign()
         shares = [(signs == s).double().mean(dim=1) for s in (1, 0, -1)]
         return np.asarray(torch.stack(shares, dim=1).cpu().numpy())
+
+
+def _norms(X: Tensor, scale: float) -> FloatArray:
+    """Norms of the rows over the scale, (n,), without a float64 copy of the stack."""
+    n, k = X.shape
+    parts = (X[:, columns].double() / scale for columns in blocks(0, k, n))
+    squares = added(part.square_().sum(dim=1).cpu().numpy() for part in parts)
+    return np.asarray(np.sqrt(squares))
 
 
 def bandwidth(points: FloatArray) -> float:

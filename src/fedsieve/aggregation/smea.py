@@ -124,21 +124,22 @@ def _lower_bounds(
     A = q[:, None] * G * q
     bounds = np.full(len(inside), np.inf)
     left = np.arange(len(inside))
+    mask = inside.T.astype(np.float64)  # a subset is a column: sums then run over whole rows
     # a fixed Gaussian vector has a part in every direction
-    V = inside * np.random.default_rng(0).normal(size=len(w))
-    mask = inside.astype(np.float64)
-    Q = mask * q
-    mass = (Q * Q).sum(axis=1)
-    Q /= np.sqrt(mass)[:, None]
+    V = mask * np.random.default_rng(0).normal(size=len(w))[:, None]
+    Q = mask * q[:, None]
+    mass = np.square(Q).sum(axis=0)
+    Q /= np.sqrt(mass)
     for _ in range(POWER):
-        V -= np.einsum("si,si->s", V, Q)[:, None] * Q
-        V /= np.maximum(np.abs(V).max(axis=1, keepdims=True), TINY)
-        V /= np.maximum(np.linalg.norm(V, axis=1, keepdims=True), TINY)
-        W = (V @ A) * mask
-        bounds[left] = np.einsum("si,si->s", V, W) / mass
+        V -= (V * Q).sum(axis=0) * Q
+        V /= np.maximum(np.abs(V).max(axis=0), TINY)
+        V /= np.maximum(np.sqrt(np.square(V).sum(axis=0)), TINY)
+        W = (A @ V) * mask
+        bounds[left] = (V * W).sum(axis=0) / mass
         stay = bounds[left] <= enough
         bounds[left[~stay]] = np.inf
-        left, mask, Q, mass, V = left[stay], mask[stay], Q[stay], mass[stay], W[stay]
+        left, mass = left[stay], mass[stay]
+        mask, Q, V = mask[:, stay], Q[:, stay], W[:, stay]
     return bounds
 
 
