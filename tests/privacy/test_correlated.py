@@ -120,3 +120,43 @@ def test_wrong_arguments_are_refused():
         CorrelatedGaussian.calibrated(1.0, 1, 1.0, 5, 4)
     with pytest.raises(ValueError, match="slack=0 must be > 0"):
         CorrelatedGaussian.calibrated(1.0, 1, 1.0, 5, 0, slack=0)
+
+
+@given(
+    present=st.sets(st.integers(0, 6), min_size=1),
+    own_rows=st.integers(1, 127),
+    seed=st.integers(0),
+)
+def test_part_of_a_cohort_gets_the_rows_that_the_whole_one_would(present, own_rows, seed):
+    mechanism, k = CorrelatedGaussian(0.5, 0.3, 2.0, 4), 3
+    everybody = list(range(7))
+    rng = np.random.default_rng(seed)
+    sums = torch.from_numpy(rng.normal(size=(7, k)))
+    whole = mechanism.release(sums, own(7), pairs(), everybody).messages
+    some = [i for i in everybody if own_rows >> i & 1]
+    generators = [own(7)[i] for i in some]
+    part = mechanism.release(sums[some], generators, pairs(), some, set(everybody)).messages
+    assert torch.equal(part, whole[some])
+    absent = [i for i in everybody if i not in present]
+    left = [i for i in some if i in present]
+    repaired = mechanism.repair(whole, absent, pairs())[left]
+    assert torch.equal(mechanism.repair(whole[left], absent, pairs(), left), repaired)
+
+
+@pytest.mark.parametrize(("n", "f", "uncancelled"), [(20, 4, 0), (20, 4, 4), (20, 4, 1), (7, 3, 3)])
+def test_the_best_slack_leaves_the_least_noise_in_the_mean(n, f, uncancelled):
+    def left(slack):
+        mechanism = CorrelatedGaussian.calibrated(1.0, 1, 1.0, n, f, slack)
+        return mechanism.independent**2 + uncancelled * mechanism.correlated**2
+
+    best = CorrelatedGaussian.best_slack(n, f, uncancelled)
+    assert 0.1 <= best <= n - f - 1
+    for slack in np.geomspace(0.1, n - f - 1, 50):
+        assert left(best) <= left(slack) * (1 + 1e-9)
+
+
+def test_where_nothing_would_cancel_everybody_noises_for_himself():
+    slack = CorrelatedGaussian.best_slack(10, 5, 5)
+    mechanism = CorrelatedGaussian.calibrated(1.0, 1, 2.0, 10, 5, slack)
+    assert mechanism.independent == pytest.approx(2.0)
+    assert mechanism.correlated == pytest.approx(0.0, abs=1e-6)
