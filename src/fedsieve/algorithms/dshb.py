@@ -14,7 +14,7 @@ Learning", ICML 2023).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -43,6 +43,8 @@ class DSHB(Descent):
     lr: float
     momentum: float = 0.9
 
+    one_gradient = True
+
     def __post_init__(self) -> None:
         require_fixed(self.parts, "dshb")
 
@@ -52,5 +54,5 @@ class DSHB(Descent):
 
     def client(self, broadcast: Broadcast, memory: Tensors, cohort: Cohort) -> Sent:
         """m_i, after one stochastic gradient."""
-        g, info = self.parts.gradient.once(broadcast, cohort)
-        return Sent(heavy_ball(memory, cohort.rows, g, self.momentum), info)
+        g = self.parts.gradient.once(broadcast, cohort)
+        return replace(g, messages=heavy_ball(memory, cohort.rows, g.messages, self.momentum))

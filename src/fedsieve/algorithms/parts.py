@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fedsieve.algorithms.form import Broadcast, Cohort, Info, Releases, Tensors
+from fedsieve.algorithms.form import Broadcast, Cohort, Info, Releases, Sent, Tensors
 from fedsieve.learning import sampling
 from fedsieve.learning.clipping import Clip
 from fedsieve.learning.data import Batch
 from fedsieve.learning.gradients import PerSampleGradients
 from fedsieve.learning.layout import Layout, Subspace
-from fedsieve.privacy import GaussianMechanism
+from fedsieve.privacy import AdaptiveClip, GaussianMechanism, IntegerMechanism
+
+Mechanism = GaussianMechanism | IntegerMechanism
 
 
 class Projection(Protocol):
@@ -43,11 +46,14 @@ class StochasticGradient:
         gradients: The per-sample gradient engine of the model.
         batch: Batch size b, the expected one under Poisson sampling.
         mechanism: Clip and noise, or ``None``.
+        adaptive: Moves the clip from round to round; the mechanism's noise multiplier is then that
+            of gradients and counts together, and its clip the first.
     """
 
     gradients: PerSampleGradients
     batch: int
-    mechanism: GaussianMechanism | None = None
+    mechanism: Mechanism | None = None
+    adaptive: AdaptiveClip | None = None
 
     def draw(self, cohort: Cohort, round_: int, step: int = 0) -> Batch:
         """The records that the clients visit in this step."""
@@ -64,22 +70,40 @@ class StochasticGradient:
         step: int = 0,
     ) -> tuple[Tensor, Info]:
         """Gradient estimates (m, k) at ``theta``, (d,) or (m, d), and their diagnostics."""
-        if self.mechanism is None:
-            return self._plain(theta, batch, subspace), {}
-        clip = Clip(self.mechanism.clip, self.mechanism.clipping)
+        sent = self._sent(self.mechanism, theta, batch, subspace, cohort, round_, step)
+        return sent.messages, sent.info
+
+    def _sent(
+        self,
+        mechanism: Mechanism | None,
+        theta: Tensor,
+        batch: Batch,
+        subspace: Subspace,
+        cohort: Cohort,
+        round_: int,
+        step: int = 0,
+    ) -> Sent:
+        if mechanism is None:
+            return Sent(self._plain(theta, batch, subspace))
+        clip = Clip(mechanism.clip, mechanism.clipping, split=mechanism.split)
         result = self.gradients.clipped_sums(
             theta, batch.x, batch.y, batch.counts, clip=clip, subspace=subspace
         )
         generators = [cohort.streams.noise(client, round_, step) for client in cohort.ids]
-        released = self.mechanism.release(result.sums, generators)
+        released = mechanism.release(result.sums, generators)
         info = {
             "noise_norm": released.noise_norm,
             "signal_norm": released.signal_norm,
             "unusable": float(result.bad.sum()) / len(result.bad),
         }
         if len(result.norms):
-            info["clipped_fraction"] = float((clip.factors(result.norms) < 1).float().mean())
-        return released.messages, info
+            info["clipped_fraction"] = float((result.factors < 1).float().mean())
+        if self.adaptive is None:
+            return Sent(released.messages, info)
+        norms = [own.numpy() for own in result.norms.cpu().split(list(batch.counts))]
+        shares = self.adaptive.shares(norms, mechanism.clip, mechanism.batch, generators)
+        info["clip"] = mechanism.clip
+        return Sent(released.messages, info, torch.from_numpy(shares.astype(np.float32)))
 
     def _plain(self, theta: Tensor, batch: Batch, subspace: Subspace) -> Tensor:
         if theta.ndim == 2 and theta.device.type != "cpu" and len(set(batch.counts)) == 1:
@@ -90,14 +114,33 @@ class StochasticGradient:
         counts = torch.tensor(batch.counts, device=theta.device).clamp(min=1)
         return result.sums / counts[:, None]
 
-    def once(self, broadcast: Broadcast, cohort: Cohort) -> tuple[Tensor, Info]:
+    def start(self, theta: Tensor) -> Tensors:
+        """The first clip, where it moves."""
+        if self.adaptive is None or self.mechanism is None:
+            return {}
+        clip = torch.tensor([self.mechanism.clip], dtype=torch.float64, device=theta.device)
+        return {"clip": clip}
+
+    def adapted(self, shared: Tensors, shares: Tensor) -> Tensors:
+        """The clip of the next round."""
+        if self.adaptive is None:
+            return {}
+        clip = self.adaptive.next_clip(float(shared["clip"]), float(shares.double().quantile(0.5)))
+        return {"clip": torch.full_like(shared["clip"], clip)}
+
+    def once(self, broadcast: Broadcast, cohort: Cohort) -> Sent:
         """One estimate per client (m, k) at the broadcast theta_t (d,)."""
         theta, round_ = broadcast.tensors["theta"], broadcast.round
         start = time.perf_counter()
         batch = self.draw(cohort, round_)
         sampling_time = time.perf_counter() - start
-        estimate, info = self(theta, batch, broadcast.subspace, cohort, round_)
-        return estimate, info | {"seconds_sample": sampling_time}
+        mechanism = self.mechanism
+        if self.adaptive is not None and mechanism is not None:
+            sigma = self.adaptive.gradient_multiplier(mechanism.noise_multiplier)
+            clip = float(broadcast.tensors["clip"])
+            mechanism = replace(mechanism, clip=clip, noise_multiplier=sigma)
+        sent = self._sent(mechanism, theta, batch, broadcast.subspace, cohort, round_)
+        return replace(sent, info=sent.info | {"seconds_sample": sampling_time})
 
     def releases(self, cohort: Cohort, *, local: bool) -> Releases:
         """Per client (sampling rate, noise multiplier, steps) of one round.
@@ -222,9 +265,9 @@ class Parts:
         """A broadcast of the named shared tensors with this round's plan."""
         subspace, previous = self.planner.subspaces(shared, round_)
         tensors = {name: shared[name] for name in names}
-        whole = sum(t.shape[-1] for t in tensors.values())
         known = self.everybody and round_ > 0
-        numbers = len(tensors) * subspace.k if known else whole
+        sizes = (t.shape[-1] for t in tensors.values())
+        numbers = sum(min(size, subspace.k) if known else size for size in sizes)
         return Broadcast(round_, tensors, subspace, previous, numbers)
 
 

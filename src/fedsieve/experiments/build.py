@@ -23,7 +23,7 @@ from fedsieve.learning.data import Dataset
 from fedsieve.learning.flat import FlatModel
 from fedsieve.learning.losses import LOSSES, evaluate
 from fedsieve.poisoning import Attack
-from fedsieve.privacy import GaussianMechanism
+from fedsieve.privacy import GaussianMechanism, IntegerMechanism
 from fedsieve.randomness import Streams
 from fedsieve.simulation.job import Job
 from fedsieve.simulation.participation import Participation
@@ -124,7 +124,7 @@ class Built:
     config: Config
     job: Job
     dataset: Dataset
-    mechanism: GaussianMechanism | None
+    mechanism: GaussianMechanism | IntegerMechanism | None
     d: int
     k: int
 
@@ -166,20 +166,14 @@ def build(config: Config, objects: Objects | None = None) -> Built:
     rule.check(federation.cohort)
     attack = objects.attack or pieces.attack(config)
     shards = pieces.shards(dataset.to(device), parts, attack, byzantine, streams)
-    mechanism = budget.mechanism(
-        config, shards, participation, streams, byzantine if attack is not None else ()
-    )
     loss = LOSSES[dataset.task]
     gradients = pieces.gradients(config, model, loss)
     pieces.require_fit(gradients, shards.dataset)
-    composed = pieces.parts(
-        config,
-        gradients,
-        mechanism,
-        participation,
-        streams,
-        objects.projection,
-    )
+    planner = pieces.planner(config, model, streams, objects.projection)
+    cheats = byzantine if attack is not None else ()
+    k = planner.first.k
+    mechanism = budget.mechanism(config, shards, participation, streams, cheats, k)
+    composed = pieces.parts(config, gradients, mechanism, participation, planner)
     algorithm = pieces.algorithm(config, composed, max(len(part) for part in parts))
 
     def measure(theta: Tensor) -> tuple[float, float]:
@@ -194,7 +188,7 @@ def build(config: Config, objects: Objects | None = None) -> Built:
         streams=streams,
         rule=rule,
         participation=participation,
-        codec=pieces.codec(config),
+        codec=pieces.codec(config, mechanism),
         rounds=config.rounds,
         steps=config.algorithm.local_steps or 1,
         byzantine=byzantine,

@@ -54,6 +54,8 @@ def combination(config: Config) -> None:
                 "leave the section out (--set privacy=none) or choose algorithm.name='sieve'"
             )
         _codec(config)
+        _clip(config, config.privacy)
+    _integers(config)
     options.check(config.aggregation)
     if config.aggregation.rule is not None:
         rule_withstands(config)
@@ -149,6 +151,64 @@ def _codec(config: Config) -> None:
         f"codec.before_noise=true with codec.name={config.codec.name!r} and [privacy]: {why}; "
         "allowed is codec.before_noise=false, which costs no privacy"
     )
+
+
+def _clip(config: Config, privacy: Privacy) -> None:
+    """Settings of the clip go with the clipping that they are settings of."""
+    if privacy.clip_split != "equal" and privacy.clipping != "per-layer":
+        raise ValueError(
+            f"privacy.clip_split={privacy.clip_split!r} with privacy.clipping="
+            f"{privacy.clipping!r}: nothing is split; use privacy.clipping='per-layer'"
+        )
+    if privacy.clip_quantile is None:
+        for key in ("clip_rate", "clip_noise"):
+            if getattr(privacy, key) != type(privacy).model_fields[key].default:
+                raise ValueError(
+                    f"privacy.{key}={getattr(privacy, key)} without privacy.clip_quantile: the "
+                    "clip stays where it is; give privacy.clip_quantile, such as 0.5"
+                )
+        return
+    given = f"privacy.clip_quantile={privacy.clip_quantile}"
+    if privacy.noise != "gaussian":
+        raise ValueError(
+            f"{given} with privacy.noise={privacy.noise!r}: the lattice is planned once, for one "
+            "clip; allowed is privacy.noise='gaussian', or a fixed clip"
+        )
+    if not _one_gradient(config):
+        raise ValueError(
+            f"{given} with algorithm.name={config.algorithm.name!r}: the clip moves between rounds "
+            "of one gradient each; allowed are algorithm.name='sieve' and 'dshb'"
+        )
+
+
+def _integers(config: Config) -> None:
+    """The codec of integers needs messages that are integers."""
+    if config.codec.name != "integers":
+        return
+    noise = None if config.privacy is None else config.privacy.noise
+    if noise in (None, "gaussian"):
+        raise ValueError(
+            f"codec.name='integers' with {'no [privacy]' if noise is None else 'privacy.noise='}"
+            f"{'' if noise is None else repr(noise)}: the messages are no integers; use "
+            "privacy.noise='discrete-gaussian' or 'skellam', or codec.name='raw32'"
+        )
+    if not _one_gradient(config):
+        raise ValueError(
+            f"codec.name='integers' with algorithm.name={config.algorithm.name!r}: its messages "
+            "are computed from several noisy integers and are none themselves; allowed are "
+            "algorithm.name='sieve' and 'dshb', or codec.name='raw32', which costs no privacy"
+        )
+    if config.algorithm.momentum:
+        raise ValueError(
+            f"codec.name='integers' with algorithm.momentum={config.algorithm.momentum}: a "
+            "client's momentum of noisy integers is no integer; allowed is algorithm.momentum=0.0, "
+            "or codec.name='raw32', which costs no privacy"
+        )
+
+
+def _one_gradient(config: Config) -> bool:
+    factory = component("algorithm", config.algorithm.name).factory
+    return bool(getattr(factory, "one_gradient", False))
 
 
 def rule_withstands(config: Config) -> None:

@@ -68,14 +68,20 @@ def released(run: RunDirectory) -> list[Released]:
     except (ValueError, OSError) as error:
         raise ConfigError(f"{run.path / 'config.toml'} cannot be read: {error}") from error
     private = config.get("privacy") is not None
-    return [*_sent(run, private), *_agreed(config, private), *_left_behind(run, private)]
+    counted = (config.get("privacy") or {}).get("clip_quantile") is not None
+    return [*_sent(run, private, counted), *_agreed(config, private), *_left_behind(run, private)]
 
 
-def _sent(run: RunDirectory, private: bool) -> Iterator[Released]:
+def _sent(run: RunDirectory, private: bool, counted: bool) -> Iterator[Released]:
     everybody = "server, and whoever reads the wire"
     if private:
         paid = "the run's epsilon: " + _price(run)
         yield Released("messages of the clients, one per round", everybody, "paid for", paid)
+        if counted:
+            what = "noisy counts of gradients within the clip, one per client and round"
+            both = "part of the run's epsilon: they and the messages share the noise multiplier"
+            yield Released(what, everybody, "paid for", both)
+            yield Released("the clip of each round", "everybody", "free", "made from those counts")
     else:
         yield Released(
             "messages of the clients, one per round",

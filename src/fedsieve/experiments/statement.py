@@ -51,7 +51,7 @@ def privacy(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     assumes = (
         f"Sampling: independent (Poisson) inclusion of each {unit} in each step{expected}, the "
         f"draws secret. Mechanism: each {unit}'s gradient is projected by a public map, clipped "
-        "there, summed, and Gaussian noise is added, with noise multiplier "
+        f"there{_clipped(config)}, summed, and {_noised(config)}, with noise multiplier "
         f"{summary['noise_multiplier']:.4g}. Accountant: {summary['accountant']}. "
         f"Source of noise and draws: {summary['noise_source']}."
     )
@@ -62,7 +62,47 @@ def privacy(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
         "of malicious clients. The test figures and the norms shown here come from the simulator's "
         "own look at the data and are not part of what was released."
     )
-    return [holds, assumes, covers, *_seeded(str(summary["noise_source"]))]
+    return [holds, assumes, *_exact(config), covers, *_seeded(str(summary["noise_source"]))]
+
+
+NOISE = {
+    "gaussian": "Gaussian noise is added",
+    "discrete-gaussian": "rounded to a public lattice, where discrete Gaussian noise is added",
+    "skellam": "rounded to a public lattice, where Skellam noise is added",
+}
+"""What happens to the sum, by ``privacy.noise``."""
+
+
+def _noised(config: Mapping[str, Any]) -> str:
+    privacy = config.get("privacy") or {}
+    text = NOISE[privacy.get("noise", "gaussian")]
+    quantile = privacy.get("clip_quantile")
+    if quantile is None:
+        return text
+    return (
+        f"{text}; the clip follows the {quantile:g} quantile of the norms by noisy counts, which "
+        "are released too and paid for"
+    )
+
+
+def _clipped(config: Mapping[str, Any]) -> str:
+    privacy = config.get("privacy") or {}
+    if privacy.get("clipping") != "per-layer":
+        return ""
+    return " layer by layer, the layers' clips adding up to the clip in quadrature"
+
+
+def _exact(config: Mapping[str, Any]) -> list[str]:
+    """What integer noise adds to the statement, and what it does not."""
+    if (config.get("privacy") or {}).get("noise", "gaussian") == "gaussian":
+        return []
+    safe = (
+        "Floating point: noise is drawn from its exact law and added to integers, and everything "
+        "sent is computed from these integers, so rounding tells nothing of what the noise hides. "
+        "Gradients and their sums are computed in float32 before that; the lattice allows 2^-10 of "
+        "the clip for it."
+    )
+    return [safe]
 
 
 def _seeded(source: str) -> list[str]:

@@ -30,6 +30,7 @@ from fedsieve.simulation.job import Job
 from fedsieve.simulation.participation import Attendance
 from fedsieve.simulation.workers import Workers
 
+SHARE_BITS = 32  # of the share of gradients within the clip, beside a message
 RULE = 4  # label of the rule's draws in the public stream
 
 Row = dict[str, Any]
@@ -100,6 +101,7 @@ class Simulation:
         before = self._public().clone() if watched else None
         with clock("server"):
             row.update(self._exchange(job, broadcast, delivered, clock))
+            row["bits_up"] += self._adapt(sent, computing, delivered, skipped=row["skipped"])
         if before is not None and not row["skipped"]:
             self._moved = self._public() - before
         evaluates = self._evaluates()
@@ -180,6 +182,22 @@ class Simulation:
         cheats = set() if job.attack is None else set(job.byzantine)
         releases = job.algorithm.releases(cohort)
         job.ledger.charge(self.round, {c: r for c, r in releases.items() if c not in cheats})
+
+    def _adapt(self, sent: Sent, computing: Cohort, delivered: Delivered, *, skipped: bool) -> int:
+        """Move the clip by the senders' shares, where it moves; the bits that these took.
+
+        A malicious client that forges its message claims that every gradient is longer than the
+        clip: that would raise the clip, and the noise with it.
+        """
+        if sent.shares is None:
+            return 0
+        told = dict(zip(computing.ids, sent.shares.tolist(), strict=True))
+        forging = isinstance(self.job.attack, MessageAttack) and self.job.attacked(self.round)
+        liars = set(self.job.byzantine) if forging else set()
+        shares = [0.0 if c in liars else told[c] for c in delivered.senders]
+        if not skipped:
+            self.shared = self.job.algorithm.adapt(self.shared, torch.tensor(shares))
+        return SHARE_BITS * len(shares)
 
     def _compute(self, broadcast: Broadcast, cohort: Cohort) -> Sent:
         if not cohort.ids:
