@@ -62,3 +62,14 @@ def test_wrong_arguments_are_refused():
         AdaptiveClip(1.0).gradient_multiplier(3.0)
     with pytest.raises(ValueError, match="each needs its own"):
         AdaptiveClip(1.0).shares([np.ones(1)] * 2, 1.0, 2, own(1) * 2)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.02, 0.5])
+def test_counts_may_be_given_a_share_of_the_cost(share):
+    adaptive = AdaptiveClip.costing(1.7, share, quantile=0.3, rate=0.1)
+    assert (adaptive.quantile, adaptive.rate) == (0.3, 0.1)
+    own = adaptive.gradient_multiplier(1.7)
+    assert own == pytest.approx(1.7 / math.sqrt(1 - share))
+    assert adaptive.event(own, 0.1).noise_multiplier == pytest.approx(1.7)
+    with pytest.raises(ValueError, match=r"share=1\.5 must be in \(0, 1\)"):
+        AdaptiveClip.costing(1.7, 1.5)

@@ -19,12 +19,13 @@ class Central(Algorithm):
         return self.halves * self.parts.k
 
     def shared(self, theta: Tensor) -> Tensors:
-        """theta_0 and what the projection's planner keeps."""
-        return {"theta": theta.clone(), **self.parts.planner.start(theta)}
+        """theta_0, what the projection's planner keeps, and the clip where it moves."""
+        clip = self.parts.gradient.start(theta)
+        return {"theta": theta.clone(), **self.parts.planner.start(theta), **clip}
 
     def broadcast(self, shared: Tensors, round_: int) -> Broadcast:
-        """theta_t, and control variates where the algorithm has them."""
-        names = [name for name in ("theta", "variate") if name in shared]
+        """theta_t, and control variates or a moving clip where there are such."""
+        names = [name for name in ("theta", "variate", "clip") if name in shared]
         return self.parts.broadcast(shared, round_, names)
 
     def aggregated(self, broadcast: Broadcast, stack: Tensor, aggregate: Aggregate) -> Tensor:
@@ -52,6 +53,10 @@ class Central(Algorithm):
             moved["momentum"] = lifted
         moved["theta"] = shared["theta"].add(lifted, alpha=step)
         return moved
+
+    def adapt(self, shared: Tensors, shares: Tensor) -> Tensors:
+        """C_{t+1}, by the median of the shares: a minority that lies cannot move it far."""
+        return shared | self.parts.gradient.adapted(shared, shares)
 
     def combined(self, stack: Tensor, senders: tuple[int, ...], aggregate: Aggregate) -> Tensor:
         """F of the whole stack."""

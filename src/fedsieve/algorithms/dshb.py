@@ -17,7 +17,7 @@ the noise is not a client's own, the momentum may move to the server, see
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -48,6 +48,7 @@ class DSHB(Descent):
     momentum: float = 0.9
 
     offers = EVERYTHING
+    one_gradient = True
 
     def __post_init__(self) -> None:
         require_fixed(self.parts, "dshb")
@@ -59,5 +60,5 @@ class DSHB(Descent):
 
     def client(self, broadcast: Broadcast, memory: Tensors, cohort: Cohort) -> Sent:
         """m_i, after one stochastic gradient."""
-        g, info = self.parts.gradient.once(broadcast, cohort)
-        return Sent(heavy_ball(memory, cohort.rows, g, self.momentum), info)
+        g = self.parts.gradient.once(broadcast, cohort)
+        return replace(g, messages=heavy_ball(memory, cohort.rows, g.messages, self.momentum))

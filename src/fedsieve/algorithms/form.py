@@ -91,10 +91,15 @@ class Cohort:
 
 @dataclass(frozen=True)
 class Sent:
-    """What a stack of m clients sends: a message each (m, k), and diagnostics."""
+    """What a stack of m clients sends: a message each (m, k), and diagnostics.
+
+    ``shares`` (m,), float32, are the clients' noisy shares of gradients within the clip, where the
+    clip follows a quantile; they travel beside the messages.
+    """
 
     messages: Tensor
     info: Info = field(default_factory=dict)
+    shares: Tensor | None = None
 
 
 class Algorithm(ABC):
@@ -109,6 +114,13 @@ class Algorithm(ABC):
     """How many vectors, each aggregated by itself, travel in one message."""
     offers: ClassVar[Offers] = frozenset({("record", "local")})
     """What a privacy mechanism can protect here, and with noise of whom."""
+    one_gradient: bool = False
+    """Whether a client releases one gradient at the shared parameters a round, and its message is
+    that gradient where it keeps no momentum."""
+
+    def adapt(self, shared: Tensors, shares: Tensor) -> Tensors:
+        """Shared state after the senders' shares (m,) of gradients within the clip are in."""
+        return shared
 
     def prepare(self, broadcast: Broadcast, memory: Tensors) -> None:  # noqa: B027 - most need not
         """Bring every client's memory up to this round, whether or not the client takes part."""

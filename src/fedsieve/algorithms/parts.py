@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fedsieve.algorithms.form import Broadcast, Cohort, Info, Releases, Tensors
-from fedsieve.algorithms.trust import Noise, OwnNoise, clipped
+from fedsieve.algorithms.form import Broadcast, Cohort, Info, Releases, Sent, Tensors
+from fedsieve.algorithms.trust import Mechanism, Noise, OwnNoise, clipped
 from fedsieve.learning import sampling
 from fedsieve.learning.clipping import Clip
 from fedsieve.learning.data import Batch
 from fedsieve.learning.gradients import PerSampleGradients
 from fedsieve.learning.layout import Layout, Subspace
-from fedsieve.privacy import GaussianMechanism, Released
+from fedsieve.privacy import AdaptiveClip, IntegerMechanism, Released
+
+COUNTS = 1
+"""Label of the noise on counts of gradients within the clip, in a client's noise stream."""
 
 
 class Projection(Protocol):
@@ -47,12 +51,36 @@ class StochasticGradient:
         batch: Batch size b, the expected one under Poisson sampling.
         mechanism: Clip and noise, or ``None``.
         noise: Who adds the noise of the mechanism.
+        adaptive: Moves the clip from round to round; the mechanism's noise multiplier is then that
+            of gradients and counts together, and its clip the first.
+
+    Raises:
+        ValueError: Integer noise, or a clip that moves, at client level or with noise that is not
+            each client's own; or clipping per layer at client level.
     """
 
     gradients: PerSampleGradients
     batch: int
-    mechanism: GaussianMechanism | None = None
+    mechanism: Mechanism | None = None
     noise: Noise = field(default_factory=OwnNoise)
+    adaptive: AdaptiveClip | None = None
+
+    def __post_init__(self) -> None:
+        if (mechanism := self.mechanism) is None:
+            return
+        unit, trust = mechanism.unit, self.noise.trust
+        integers = isinstance(mechanism, IntegerMechanism)
+        if (self.adaptive is not None or integers) and (unit, trust) != ("record", "local"):
+            what = "integer noise" if integers else "a clip that moves"
+            raise ValueError(
+                f"unit={unit!r} with trust={trust!r}: {what} is made for sums of records that each "
+                "client noises itself; allowed is unit='record' with trust='local'"
+            )
+        if mechanism.clipping == "per-layer" and unit == "client":
+            raise ValueError(
+                "clipping='per-layer' with unit='client': a client's update is clipped as a whole; "
+                "allowed are 'flat' and 'automatic'"
+            )
 
     @property
     def per_record(self) -> bool:
@@ -77,23 +105,43 @@ class StochasticGradient:
 
         Private at record level only.
         """
-        if self.mechanism is None or not self.per_record:
-            return self._plain(theta, batch, subspace), {}
-        clip = Clip(self.mechanism.clip, self.mechanism.clipping)
+        sent = self._sent(self.mechanism, theta, batch, subspace, cohort, round_, step)
+        return sent.messages, sent.info
+
+    def _sent(
+        self,
+        mechanism: Mechanism | None,
+        theta: Tensor,
+        batch: Batch,
+        subspace: Subspace,
+        cohort: Cohort,
+        round_: int,
+        step: int = 0,
+    ) -> Sent:
+        if mechanism is None or not self.per_record:
+            return Sent(self._plain(theta, batch, subspace))
+        clip = Clip(mechanism.clip, mechanism.clipping, split=mechanism.split)
         result = self.gradients.clipped_sums(
             theta, batch.x, batch.y, batch.counts, clip=clip, subspace=subspace
         )
-        released = self.noise.at_client(self.mechanism, result.sums, cohort, round_, step)
+        released = self.noise.at_client(mechanism, result.sums, cohort, round_, step)
         info = _norms(released) | {"unusable": float(result.bad.sum()) / len(result.bad)}
         if len(result.norms):
-            info["clipped_fraction"] = float((clip.factors(result.norms) < 1).float().mean())
-        return released.messages, info
+            info["clipped_fraction"] = float((result.factors < 1).float().mean())
+        if self.adaptive is None:
+            return Sent(released.messages, info)
+        norms = [own.numpy() for own in result.norms.cpu().split(list(batch.counts))]
+        # never the stream of the messages' noise: whoever knew one would know the other
+        counted = [cohort.streams.noise(client, round_, step, COUNTS) for client in cohort.ids]
+        shares = self.adaptive.shares(norms, mechanism.clip, mechanism.batch, counted)
+        info["clip"] = mechanism.clip
+        return Sent(released.messages, info, torch.from_numpy(shares.astype(np.float32)))
 
     def whole(self, updates: Tensor, cohort: Cohort, round_: int) -> tuple[Tensor, Info]:
         """The updates (m, k) as the clients send them: at client level clipped and noised."""
         if self.mechanism is None or self.per_record:
             return updates, {}
-        clip = Clip(self.mechanism.clip, self.mechanism.clipping)
+        clip = Clip(self.mechanism.clip, self.mechanism.clipping)  # never per layer: refused
         vectors, factors = clipped(updates, clip)
         released = self.noise.at_client(self.mechanism, vectors, cohort, round_)
         info = {
@@ -111,15 +159,35 @@ class StochasticGradient:
         counts = torch.tensor(batch.counts, device=theta.device).clamp(min=1)
         return result.sums / counts[:, None]
 
-    def once(self, broadcast: Broadcast, cohort: Cohort) -> tuple[Tensor, Info]:
+    def start(self, theta: Tensor) -> Tensors:
+        """The first clip, where it moves."""
+        if self.adaptive is None or self.mechanism is None:
+            return {}
+        clip = torch.tensor([self.mechanism.clip], dtype=torch.float64, device=theta.device)
+        return {"clip": clip}
+
+    def adapted(self, shared: Tensors, shares: Tensor) -> Tensors:
+        """The clip of the next round."""
+        if self.adaptive is None:
+            return {}
+        clip = self.adaptive.next_clip(float(shared["clip"]), float(shares.double().quantile(0.5)))
+        return {"clip": torch.full_like(shared["clip"], clip)}
+
+    def once(self, broadcast: Broadcast, cohort: Cohort) -> Sent:
         """One message per client (m, k), its estimate at the broadcast theta_t (d,)."""
         theta, round_ = broadcast.tensors["theta"], broadcast.round
         start = time.perf_counter()
         batch = self.draw(cohort, round_)
         sampling_time = time.perf_counter() - start
-        estimate, info = self(theta, batch, broadcast.subspace, cohort, round_)
-        message, protected = self.whole(estimate, cohort, round_)
-        return message, info | protected | {"seconds_sample": sampling_time}
+        mechanism = self.mechanism
+        if self.adaptive is not None and mechanism is not None:
+            sigma = self.adaptive.gradient_multiplier(mechanism.noise_multiplier)
+            clip = float(broadcast.tensors["clip"])
+            mechanism = replace(mechanism, clip=clip, noise_multiplier=sigma)
+        sent = self._sent(mechanism, theta, batch, broadcast.subspace, cohort, round_)
+        messages, protected = self.whole(sent.messages, cohort, round_)
+        info = sent.info | protected | {"seconds_sample": sampling_time}
+        return replace(sent, messages=messages, info=info)
 
     def releases(self, cohort: Cohort, *, local: bool) -> Releases:
         """Per client (sampling rate, noise multiplier, steps) of one round.
@@ -252,9 +320,9 @@ class Parts:
         """A broadcast of the named shared tensors with this round's plan."""
         subspace, previous = self.planner.subspaces(shared, round_)
         tensors = {name: shared[name] for name in names}
-        whole = sum(t.shape[-1] for t in tensors.values())
         known = self.everybody and round_ > 0
-        numbers = len(tensors) * subspace.k if known else whole
+        sizes = (t.shape[-1] for t in tensors.values())
+        numbers = sum(min(size, subspace.k) if known else size for size in sizes)
         return Broadcast(round_, tensors, subspace, previous, numbers)
 
 

@@ -16,7 +16,7 @@ mechanism with noise multiplier sigma, for any public P_t: it does not depend on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -44,6 +44,7 @@ class Sieve(Descent):
     momentum: float = 0.9
 
     offers = EVERYTHING
+    one_gradient = True
 
     def start(self, theta: Tensor) -> tuple[Tensors, Tensors]:
         """theta_0 and m = 0, at the clients or at the server."""
@@ -58,5 +59,5 @@ class Sieve(Descent):
 
     def client(self, broadcast: Broadcast, memory: Tensors, cohort: Cohort) -> Sent:
         """m_i, moved by one private gradient."""
-        g, info = self.parts.gradient.once(broadcast, cohort)
-        return Sent(heavy_ball(memory, cohort.rows, g, self.momentum), info)
+        g = self.parts.gradient.once(broadcast, cohort)
+        return replace(g, messages=heavy_ball(memory, cohort.rows, g.messages, self.momentum))

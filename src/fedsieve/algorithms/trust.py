@@ -21,8 +21,18 @@ from torch import Tensor
 
 from fedsieve.algorithms.form import Aggregate, Cohort, Offers
 from fedsieve.learning.clipping import Clip
-from fedsieve.privacy import CorrelatedGaussian, GaussianMechanism, Released, Trust, Unit
+from fedsieve.privacy import (
+    CorrelatedGaussian,
+    GaussianMechanism,
+    IntegerMechanism,
+    Released,
+    Trust,
+    Unit,
+)
 from fedsieve.randomness import Streams
+
+Mechanism = GaussianMechanism | IntegerMechanism
+"""Clip and noise."""
 
 EVERYTHING: Offers = frozenset(itertools.product(get_args(Unit), get_args(Trust)))
 """What algorithms offer that send one vector, computed once a round."""
@@ -35,7 +45,7 @@ or any noise on the update as a whole."""
 
 
 class Noise(Protocol):
-    """Where the noise of a `GaussianMechanism` is added, and by whom."""
+    """Where the noise of a mechanism is added, and by whom; integer noise at its client alone."""
 
     trust: ClassVar[Trust]
 
@@ -44,13 +54,13 @@ class Noise(Protocol):
         """Against whom the statement holds."""
         ...
 
-    def grid(self, mechanism: GaussianMechanism) -> float:
+    def grid(self, mechanism: Mechanism) -> float:
         """Spacing of the public grid on which noised vectors lie."""
         ...
 
     def at_client(
         self,
-        mechanism: GaussianMechanism,
+        mechanism: Mechanism,
         vectors: Tensor,
         cohort: Cohort,
         round_: int,
@@ -60,12 +70,12 @@ class Noise(Protocol):
         ...
 
     def at_server(
-        self, mechanism: GaussianMechanism | None, stack: Tensor, round_: int, aggregate: Aggregate
+        self, mechanism: Mechanism | None, stack: Tensor, round_: int, aggregate: Aggregate
     ) -> Tensor:
         """The aggregate (k,) of the messages (m, k) that arrived."""
         ...
 
-    def multiplier(self, mechanism: GaussianMechanism, cohort: Cohort) -> float:
+    def multiplier(self, mechanism: Mechanism, cohort: Cohort) -> float:
         """Noise multiplier of a client's release in this round."""
         ...
 
@@ -77,13 +87,13 @@ class OwnNoise:
     trust: ClassVar[Trust] = "local"
     against: ClassVar[str] = "everybody who sees the messages, the server included"
 
-    def grid(self, mechanism: GaussianMechanism) -> float:
+    def grid(self, mechanism: Mechanism) -> float:
         """The mechanism's own."""
         return mechanism.grid
 
     def at_client(
         self,
-        mechanism: GaussianMechanism,
+        mechanism: Mechanism,
         vectors: Tensor,
         cohort: Cohort,
         round_: int,
@@ -94,7 +104,7 @@ class OwnNoise:
 
     def at_server(
         self,
-        mechanism: GaussianMechanism | None,
+        mechanism: Mechanism | None,
         stack: Tensor,
         round_: int,
         aggregate: Aggregate,
@@ -102,7 +112,7 @@ class OwnNoise:
         """F of the messages."""
         return aggregate(stack)
 
-    def multiplier(self, mechanism: GaussianMechanism, cohort: Cohort) -> float:
+    def multiplier(self, mechanism: Mechanism, cohort: Cohort) -> float:
         """Sigma."""
         return mechanism.noise_multiplier
 
@@ -136,13 +146,13 @@ class SharedNoise:
         """The server and the colluders."""
         return f"the server and up to {self.colluders} colluding clients"
 
-    def grid(self, mechanism: GaussianMechanism) -> float:
+    def grid(self, mechanism: Mechanism) -> float:
         """That of the independent part."""
         return self.correlated.grid
 
     def at_client(
         self,
-        mechanism: GaussianMechanism,
+        mechanism: Mechanism,
         vectors: Tensor,
         cohort: Cohort,
         round_: int,
@@ -162,7 +172,7 @@ class SharedNoise:
 
     def at_server(
         self,
-        mechanism: GaussianMechanism | None,
+        mechanism: Mechanism | None,
         stack: Tensor,
         round_: int,
         aggregate: Aggregate,
@@ -170,7 +180,7 @@ class SharedNoise:
         """F of the messages."""
         return aggregate(stack)
 
-    def multiplier(self, mechanism: GaussianMechanism, cohort: Cohort) -> float:
+    def multiplier(self, mechanism: Mechanism, cohort: Cohort) -> float:
         """The sigma of this round's cohort, for those who know the colluders' seeds."""
         return self.correlated.noise_multiplier(
             len(cohort.peers), self.colluders + len(cohort.absent)
@@ -193,13 +203,13 @@ class ServerNoise:
     trust: ClassVar[Trust] = "central"
     against: ClassVar[str] = "everybody but the server, which sees the clients' clipped vectors"
 
-    def grid(self, mechanism: GaussianMechanism) -> float:
+    def grid(self, mechanism: Mechanism) -> float:
         """That of the sum over the clients."""
         return mechanism.grid
 
     def at_client(
         self,
-        mechanism: GaussianMechanism,
+        mechanism: Mechanism,
         vectors: Tensor,
         cohort: Cohort,
         round_: int,
@@ -211,7 +221,7 @@ class ServerNoise:
         return Released(sent, 0.0, float(norms.mean()))
 
     def at_server(
-        self, mechanism: GaussianMechanism | None, stack: Tensor, round_: int, aggregate: Aggregate
+        self, mechanism: Mechanism | None, stack: Tensor, round_: int, aggregate: Aggregate
     ) -> Tensor:
         """The mean over n, with noise on the sum.
 
@@ -223,10 +233,10 @@ class ServerNoise:
         n, b = len(stack), mechanism.batch
         bound = mechanism.clip / b if mechanism.unit == "client" else None
         mean = aggregate(usable(stack) if bound is None else clipped(stack, Clip(bound))[0])
-        noised = mechanism.privatize((mean * (n * b))[None], [self.streams.noise(round_)])
-        return noised[0] / n
+        noised = mechanism.release((mean * (n * b))[None], [self.streams.noise(round_)])
+        return noised.messages[0] / n
 
-    def multiplier(self, mechanism: GaussianMechanism, cohort: Cohort) -> float:
+    def multiplier(self, mechanism: Mechanism, cohort: Cohort) -> float:
         """Sigma."""
         return mechanism.noise_multiplier
 
@@ -248,9 +258,7 @@ def clipped(vectors: Tensor, clip: Clip) -> tuple[Tensor, Tensor]:
     return (held * factors[:, None]).to(vectors), factors
 
 
-def require_offered(
-    name: str, offers: Offers, noise: Noise, mechanism: GaussianMechanism | None
-) -> None:
+def require_offered(name: str, offers: Offers, noise: Noise, mechanism: Mechanism | None) -> None:
     """Refuse a mechanism that an algorithm's messages are not made for.
 
     Raises:

@@ -10,10 +10,17 @@ from __future__ import annotations
 
 from collections import Counter
 
-from fedsieve.algorithms.trust import Noise, OwnNoise, ServerNoise, SharedNoise
+from fedsieve.algorithms.trust import Mechanism, Noise, OwnNoise, ServerNoise, SharedNoise
 from fedsieve.experiments.config import Config
 from fedsieve.learning.data import Shards
-from fedsieve.privacy import CorrelatedGaussian, GaussianMechanism, Ledger, noise_multiplier
+from fedsieve.privacy import (
+    AdaptiveClip,
+    CorrelatedGaussian,
+    GaussianMechanism,
+    IntegerMechanism,
+    Ledger,
+    noise_multiplier,
+)
 from fedsieve.randomness import Streams
 from fedsieve.simulation.participation import Participation
 
@@ -24,7 +31,8 @@ def mechanism(
     participation: Participation,
     streams: Streams,
     cheats: tuple[int, ...],
-) -> GaussianMechanism | None:
+    k: int,
+) -> Mechanism | None:
     """Clip and noise of the clients; ``None`` without a privacy section.
 
     Args:
@@ -33,6 +41,7 @@ def mechanism(
         participation: Who takes part when.
         streams: The run's streams.
         cheats: Clients that attack; nobody protects them, so they do not decide the noise.
+        k: Numbers in a message: integer noise plans its lattice for them.
     """
     privacy, batch = config.privacy, config.algorithm.batch
     if privacy is None:
@@ -51,13 +60,19 @@ def mechanism(
                 f"federation.dropout={config.federation.dropout} no client ever sends anything, so "
                 "no noise follows from privacy.epsilon; allow more rounds or fewer drop-outs"
             )
-        sigma = max(noise_multiplier(epsilon, q, t, delta, relation) for q, t in spenders)
-    return GaussianMechanism(privacy.clip, sigma, batch, privacy.unit, privacy.clipping)
+        sigma = max(
+            noise_multiplier(epsilon, q, t, delta, relation, privacy.noise) for q, t in spenders
+        )
+    clip, clipping, split = privacy.clip, privacy.clipping, privacy.clip_split
+    if privacy.noise == "gaussian":
+        return GaussianMechanism(clip, sigma, batch, privacy.unit, clipping, split)
+    law = privacy.noise
+    return IntegerMechanism(clip, sigma, batch, k, law, privacy.unit, clipping, split)
 
 
 def noise(
     config: Config,
-    used: GaussianMechanism | None,
+    used: Mechanism | None,
     participation: Participation,
     streams: Streams,
 ) -> Noise:
@@ -90,6 +105,26 @@ def noise(
     return SharedNoise(shared, f)
 
 
+def adaptive(config: Config, used: Mechanism | None) -> AdaptiveClip | None:
+    """What moves the clip; its counts are part of what the mechanism's noise multiplier costs.
+
+    Raises:
+        ValueError: The counts alone would cost more.
+    """
+    if config.privacy is None or config.privacy.clip_quantile is None or used is None:
+        return None
+    quantile, rate = config.privacy.clip_quantile, config.privacy.clip_rate
+    noise = config.privacy.clip_noise
+    if noise is None:
+        return AdaptiveClip.costing(used.noise_multiplier, quantile=quantile, rate=rate)
+    if 2 * noise <= used.noise_multiplier:
+        raise ValueError(
+            f"privacy.clip_noise={noise}: the counts alone would spend the whole budget; allowed "
+            f"is > {used.noise_multiplier / 2:.6g}, half of the noise multiplier"
+        )
+    return AdaptiveClip(noise, quantile, rate)
+
+
 def biggest_spenders(
     config: Config,
     shards: Shards,
@@ -120,7 +155,7 @@ def biggest_spenders(
     return front
 
 
-def ledger(config: Config, used: GaussianMechanism | None, streams: Streams) -> Ledger | None:
+def ledger(config: Config, used: Mechanism | None, streams: Streams) -> Ledger | None:
     """The ledger of the run; it refuses to exceed ``privacy.epsilon`` where that is given."""
     if used is None or config.privacy is None:
         return None
@@ -131,4 +166,5 @@ def ledger(config: Config, used: GaussianMechanism | None, streams: Streams) -> 
         limit=config.privacy.epsilon,
         noise_source=streams.noise_source,
         unit=used.unit,
+        law=config.privacy.noise,
     )

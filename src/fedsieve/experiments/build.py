@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fedsieve.aggregation import Rule
 from fedsieve.algorithms.parts import Projection
-from fedsieve.algorithms.trust import Noise
+from fedsieve.algorithms.trust import Mechanism, Noise
 from fedsieve.experiments import budget, checks, pieces
 from fedsieve.experiments.config import CUSTOM, Config
 from fedsieve.experiments.resolve import resolve
@@ -24,7 +24,6 @@ from fedsieve.learning.data import Dataset
 from fedsieve.learning.flat import FlatModel
 from fedsieve.learning.losses import LOSSES, evaluate
 from fedsieve.poisoning import Attack
-from fedsieve.privacy import GaussianMechanism
 from fedsieve.randomness import Streams
 from fedsieve.simulation.job import Job
 from fedsieve.simulation.participation import Participation
@@ -126,7 +125,7 @@ class Built:
     config: Config
     job: Job
     dataset: Dataset
-    mechanism: GaussianMechanism | None
+    mechanism: Mechanism | None
     noise: Noise
     d: int
     k: int
@@ -171,22 +170,15 @@ def build(config: Config, objects: Objects | None = None) -> Built:
     if objects.attack is not None:  # a named one was asked when the configuration was made
         checks.attack_may(config, objects.attack)
     shards = pieces.shards(dataset.to(device), parts, attack, byzantine, streams)
-    mechanism = budget.mechanism(
-        config, shards, participation, streams, byzantine if attack is not None else ()
-    )
-    noise = budget.noise(config, mechanism, participation, streams)
     loss = LOSSES[dataset.task]
     gradients = pieces.gradients(config, model, loss)
     pieces.require_fit(gradients, shards.dataset)
-    composed = pieces.parts(
-        config,
-        gradients,
-        mechanism,
-        noise,
-        participation,
-        streams,
-        objects.projection,
-    )
+    planner = pieces.planner(config, model, streams, objects.projection)
+    cheats = byzantine if attack is not None else ()
+    k = planner.first.k
+    mechanism = budget.mechanism(config, shards, participation, streams, cheats, k)
+    noise = budget.noise(config, mechanism, participation, streams)
+    composed = pieces.parts(config, gradients, mechanism, noise, participation, planner)
     algorithm = pieces.algorithm(config, composed, max(len(part) for part in parts))
 
     def measure(theta: Tensor) -> tuple[float, float]:
@@ -201,7 +193,7 @@ def build(config: Config, objects: Objects | None = None) -> Built:
         streams=streams,
         rule=rule,
         participation=participation,
-        codec=pieces.codec(config),
+        codec=pieces.codec(config, mechanism),
         rounds=config.rounds,
         steps=config.algorithm.local_steps or 1,
         byzantine=byzantine,

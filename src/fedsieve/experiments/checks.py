@@ -55,6 +55,9 @@ def combination(config: Config) -> None:
             )
         _protection(config)
         _codec(config)
+        _local_records_only(config.privacy)
+        _clip(config, config.privacy)
+    _integers(config)
     options.check(config.aggregation)
     if config.aggregation.rule is not None:
         rule_withstands(config)
@@ -241,6 +244,96 @@ def _codec(config: Config) -> None:
         f"codec.before_noise=true with codec.name={config.codec.name!r} and [privacy]: {why}; "
         "allowed is codec.before_noise=false, which costs no privacy"
     )
+
+
+def _local_records_only(privacy: Privacy) -> None:
+    """Refuse what is made for records, or for noise of each client's own, where that is not so.
+
+    Layers may be clipped apart whoever adds the noise.
+    """
+    made_for = {"unit": "record", "trust": "local"}
+    made: list[tuple[str, str, dict[str, str]]] = []  # setting, what else, key -> why
+    if privacy.noise != "gaussian":
+        why = {
+            "unit": "its lattice is planned for sums of records",
+            "trust": "its lattice is planned for noise that is a client's own and does not cancel",
+        }
+        made.append((f"noise={privacy.noise!r}", "privacy.noise='gaussian'", why))
+    if privacy.clip_quantile is not None:
+        why = {
+            "unit": "what is counted are the norms of records",
+            "trust": "each client has to noise its own counts, and the noise of its message with "
+            "them makes up epsilon",
+        }
+        made.append((f"clip_quantile={privacy.clip_quantile}", "a fixed clip", why))
+    if privacy.clipping == "per-layer":
+        why = {"unit": "a client's update is clipped as a whole"}
+        made.append(("clipping='per-layer'", "privacy.clipping='flat' or 'automatic'", why))
+    for setting, instead, why in made:
+        for key, reason in why.items():
+            if (value := getattr(privacy, key)) != made_for[key]:
+                raise ValueError(
+                    f"privacy.{setting} with privacy.{key}={value!r}: {reason}; allowed is "
+                    f"privacy.{key}={made_for[key]!r}, or {instead}"
+                )
+
+
+def _clip(config: Config, privacy: Privacy) -> None:
+    """Settings of the clip go with the clipping that they are settings of."""
+    if privacy.clip_split != "equal" and privacy.clipping != "per-layer":
+        raise ValueError(
+            f"privacy.clip_split={privacy.clip_split!r} with privacy.clipping="
+            f"{privacy.clipping!r}: nothing is split; use privacy.clipping='per-layer'"
+        )
+    if privacy.clip_quantile is None:
+        for key in ("clip_rate", "clip_noise"):
+            if getattr(privacy, key) != type(privacy).model_fields[key].default:
+                raise ValueError(
+                    f"privacy.{key}={getattr(privacy, key)} without privacy.clip_quantile: the "
+                    "clip stays where it is; give privacy.clip_quantile, such as 0.5"
+                )
+        return
+    given = f"privacy.clip_quantile={privacy.clip_quantile}"
+    if privacy.noise != "gaussian":
+        raise ValueError(
+            f"{given} with privacy.noise={privacy.noise!r}: the lattice is planned once, for one "
+            "clip; allowed is privacy.noise='gaussian', or a fixed clip"
+        )
+    if not _one_gradient(config):
+        raise ValueError(
+            f"{given} with algorithm.name={config.algorithm.name!r}: the clip moves between rounds "
+            "of one gradient each; allowed are algorithm.name='sieve' and 'dshb'"
+        )
+
+
+def _integers(config: Config) -> None:
+    """The codec of integers needs messages that are integers."""
+    if config.codec.name != "integers":
+        return
+    noise = None if config.privacy is None else config.privacy.noise
+    if noise in (None, "gaussian"):
+        raise ValueError(
+            f"codec.name='integers' with {'no [privacy]' if noise is None else 'privacy.noise='}"
+            f"{'' if noise is None else repr(noise)}: the messages are no integers; use "
+            "privacy.noise='discrete-gaussian' or 'skellam', or codec.name='raw32'"
+        )
+    if not _one_gradient(config):
+        raise ValueError(
+            f"codec.name='integers' with algorithm.name={config.algorithm.name!r}: its messages "
+            "are computed from several noisy integers and are none themselves; allowed are "
+            "algorithm.name='sieve' and 'dshb', or codec.name='raw32', which costs no privacy"
+        )
+    if config.algorithm.momentum:
+        raise ValueError(
+            f"codec.name='integers' with algorithm.momentum={config.algorithm.momentum}: a "
+            "client's momentum of noisy integers is no integer; allowed is algorithm.momentum=0.0, "
+            "or codec.name='raw32', which costs no privacy"
+        )
+
+
+def _one_gradient(config: Config) -> bool:
+    factory = component("algorithm", config.algorithm.name).factory
+    return bool(getattr(factory, "one_gradient", False))
 
 
 def rule_withstands(config: Config) -> None:

@@ -203,9 +203,26 @@ class Privacy(Section):
         description="largest norm in R^k of what is protected: a record's gradient, or a client's "
         "update (unit=client)",
     )
-    clipping: Literal["flat", "automatic"] = Field(
+    clipping: Literal["flat", "automatic", "per-layer"] = Field(
         default="flat",
-        description='cut longer vectors ("flat"), or scale every one to nearly the clip',
+        description='cut longer vectors whole ("flat") or by layer, or scale each to about the clip',
+    )
+    clip_split: Literal["equal", "size"] = Field(
+        default="equal", description="per-layer: equal shares of clip^2, or by a layer's numbers"
+    )
+    clip_quantile: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="share of gradients that the clip leaves alone: it follows; default: it stays",
+    )
+    clip_rate: Positive = Field(default=0.2, description="clip_quantile: step of the clip's log")
+    clip_noise: Positive | None = Field(
+        default=None,
+        description="clip_quantile: noise on a client's count; default: costs 2% of 1/noise^2",
+    )
+    noise: Literal["gaussian", "discrete-gaussian", "skellam"] = Field(
+        default="gaussian", description="law of the noise; the latter two are integers on a lattice"
     )
     noise_multiplier: Positive | None = Field(
         default=None, description="noise standard deviation / clip; instead of epsilon"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +15,9 @@ from torch import Tensor, nn
 from fedsieve.aggregation import Rule
 from fedsieve.algorithms.form import Algorithm
 from fedsieve.algorithms.parts import Parts, Planner, Projection, StochasticGradient
-from fedsieve.algorithms.trust import Noise
+from fedsieve.algorithms.trust import Mechanism, Noise
 from fedsieve.compression.codecs import Codec
-from fedsieve.experiments import attacks, options
+from fedsieve.experiments import attacks, budget, options
 from fedsieve.experiments.config import Config
 from fedsieve.experiments.resolve import Facts
 from fedsieve.learning.data import Dataset, Forged, Shards
@@ -26,7 +27,7 @@ from fedsieve.learning.gradients import Loss, PerSampleGradients
 from fedsieve.learning.losses import LOSSES, evaluate
 from fedsieve.learning.partitions import partition
 from fedsieve.poisoning import Attack, Backdoor, RecordAttack, Records
-from fedsieve.privacy import GaussianMechanism
+from fedsieve.privacy import IntegerMechanism
 from fedsieve.randomness import Streams
 from fedsieve.registry import component
 from fedsieve.simulation.participation import Participation
@@ -169,36 +170,55 @@ def rule(config: Config) -> Rule:
     return options.rule(config.aggregation)
 
 
-def codec(config: Config) -> Codec:
+def codec(config: Config, mechanism: Mechanism | None) -> Codec:
     """The named codec; a message that is not compressed still travels as bytes."""
     name = "raw32" if config.codec.name == "none" else config.codec.name
-    made: Codec = component("codec", name).build()
+    facts: dict[str, Any] = {}
+    if name == "integers" and isinstance(mechanism, IntegerMechanism):
+        facts = {"step": mechanism.step, "bits": mechanism.bits}
+    made: Codec = component("codec", name).build(**facts)
     return made
+
+
+def planner(
+    config: Config, model: FlatModel, streams: Streams, projection: Projection | None
+) -> Planner:
+    """The plan of the named projection, or of the caller's own.
+
+    Raises:
+        ValueError: Layers are to be clipped apart, and the projection mixes them.
+    """
+    if projection is None:
+        assert config.projection.name is not None
+        made = component("projection", config.projection.name)
+        projection = made.build(k=config.projection.k, refresh=config.projection.refresh)
+    seed = int(streams.public(PROJECTION).integers(2**63))
+    planned = Planner(projection, model.layout, seed=seed, device=device(config))
+    apart = config.privacy is not None and config.privacy.clipping == "per-layer"
+    if apart and planned.first.maps is None:
+        raise ValueError(
+            f"privacy.clipping='per-layer' with projection.name={config.projection.name!r}: the "
+            "projection mixes the layers; allowed are 'flat' and 'automatic', or a projection that "
+            "acts layer by layer, such as 'dct'"
+        )
+    return planned
 
 
 def parts(
     config: Config,
     gradients: PerSampleGradients,
-    mechanism: GaussianMechanism | None,
+    mechanism: Mechanism | None,
     noise: Noise,
     participation: Participation,
-    streams: Streams,
-    projection: Projection | None,
+    planned: Planner,
 ) -> Parts:
     """What the algorithm is composed of."""
-    assert config.algorithm.batch is not None
-    if projection is None:
-        assert config.projection.name is not None
-        made = component("projection", config.projection.name)
-        projection = made.build(k=config.projection.k, refresh=config.projection.refresh)
+    batch = config.algorithm.batch
+    assert batch is not None
+    moving = budget.adaptive(config, mechanism)
     return Parts(
-        gradient=StochasticGradient(gradients, config.algorithm.batch, mechanism, noise),
-        planner=Planner(
-            projection,
-            gradients.model.layout,
-            seed=int(streams.public(PROJECTION).integers(2**63)),
-            device=device(config),
-        ),
+        gradient=StochasticGradient(gradients, batch, mechanism, noise, moving),
+        planner=planned,
         n=config.federation.clients,
         everybody=participation.everybody,
     )

@@ -84,6 +84,11 @@ def _sent(run: RunDirectory, config: dict[str, Any]) -> Iterator[Released]:
     elif private:
         paid = "the run's epsilon: " + _price(run)
         yield Released(messages, everybody, "paid for", paid)
+        if config["privacy"].get("clip_quantile") is not None:
+            counts = "noisy counts of gradients within the clip, one per client and round"
+            both = "part of the run's epsilon: they and the messages share the noise multiplier"
+            yield Released(counts, everybody, "paid for", both)
+            yield Released("the clip of each round", "everybody", "free", "made from those counts")
         how = "computed from the messages alone: what was paid for them covers it"
         yield Released(what, "server and clients", "free", how)
     else:

@@ -45,6 +45,7 @@ SCHEMA = pa.schema(
         ("attack_success_rate", pa.float64()),
         ("epsilon", pa.float64()),
         ("clipped_fraction", pa.float64()),
+        ("clip", pa.float64()),
         ("unusable", pa.float64()),
         ("noise_norm", pa.float64()),
         ("signal_norm", pa.float64()),

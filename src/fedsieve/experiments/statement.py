@@ -46,11 +46,13 @@ def privacy(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
         f"{FIXED[unit]} Epsilon is the largest over the clients, for the whole run."
     )
     assumes = (
-        f"{_sampling(unit, config)} Mechanism: {CLIPPED[unit]}; {NOISED[trust]}, with noise "
-        f"multiplier {summary['noise_multiplier']:.4g}. Accountant: {summary['accountant']}. "
+        f"{_sampling(unit, config)} Mechanism: {_clipped(unit, config)}; {_noised(trust, config)}; "
+        f"noise multiplier {summary['noise_multiplier']:.4g}. "
+        f"Accountant: {summary['accountant']}. "
         f"Source of noise and draws: {summary['noise_source']}."
     )
-    return [holds, assumes, _covers(unit, trust), *_seeded(str(summary["noise_source"]))]
+    covers = _covers(unit, trust)
+    return [holds, assumes, *_exact(config), covers, *_seeded(str(summary["noise_source"]))]
 
 
 UNITS = {
@@ -67,16 +69,43 @@ FIXED = {
 """What neighbours have in common."""
 
 CLIPPED = {
-    "record": "each record's gradient is projected by a public map, clipped there and summed",
-    "client": "each client's whole update is projected by a public map and clipped there",
+    "record": "each record's gradient is projected by a public map, clipped there{layers} and "
+    "summed",
+    "client": "each client's whole update is projected by a public map and clipped there{layers}",
 }
 
 NOISED = {
-    "local": "each client adds Gaussian noise of its own",
-    "distributed": "each client adds Gaussian noise, a large part of which it shares with the "
-    "others, pair by pair, so that it cancels in their mean, and a small part of its own",
-    "central": "the server adds Gaussian noise to the sum of what the clients send",
+    "local": "each client {adds} noise of its own",
+    "distributed": "each client {adds} noise, a large part of which it shares with the others, "
+    "pair by pair, so that it cancels in their mean, and a small part of its own",
+    "central": "the server {adds} noise to the sum of what the clients send",
 }
+
+ADDS = {
+    "gaussian": "adds Gaussian",
+    "discrete-gaussian": "rounds to a public lattice and adds discrete Gaussian",
+    "skellam": "rounds to a public lattice and adds Skellam",
+}
+"""What is done, by ``privacy.noise``."""
+
+
+def _clipped(unit: str, config: Mapping[str, Any]) -> str:
+    layers = ""
+    if (config.get("privacy") or {}).get("clipping") == "per-layer":
+        layers = " layer by layer, the layers' clips adding up to the clip in quadrature,"
+    return CLIPPED[unit].format(layers=layers)
+
+
+def _noised(trust: str, config: Mapping[str, Any]) -> str:
+    privacy = config.get("privacy") or {}
+    text = NOISED[trust].format(adds=ADDS[privacy.get("noise", "gaussian")])
+    quantile = privacy.get("clip_quantile")
+    if quantile is None:
+        return text
+    return (
+        f"{text}; the clip follows the {quantile:g} quantile of the norms by noisy counts, which "
+        "are released too and paid for"
+    )
 
 
 def _sampling(unit: str, config: Mapping[str, Any]) -> str:
@@ -119,6 +148,19 @@ def _against(summary: Mapping[str, Any]) -> str:
     return str(
         summary.get("holds_against") or "everybody who sees the messages, the server included"
     )
+
+
+def _exact(config: Mapping[str, Any]) -> list[str]:
+    """What integer noise adds to the statement, and what it does not."""
+    if (config.get("privacy") or {}).get("noise", "gaussian") == "gaussian":
+        return []
+    safe = (
+        "Floating point: noise is drawn from its exact law and added to integers, and everything "
+        "sent is computed from these integers, so rounding tells nothing of what the noise hides. "
+        "Gradients and their sums are computed in float32 before that; the lattice allows 2^-10 of "
+        "the clip for it."
+    )
+    return [safe]
 
 
 def _seeded(source: str) -> list[str]:

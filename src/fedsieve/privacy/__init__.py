@@ -15,9 +15,11 @@ from fedsieve.privacy.gaussian import GaussianMechanism as GaussianMechanism
 from fedsieve.privacy.gaussian import Released as Released
 from fedsieve.privacy.guarantee import Event as Event
 from fedsieve.privacy.guarantee import Guarantee as Guarantee
+from fedsieve.privacy.guarantee import Law as Law
 from fedsieve.privacy.guarantee import Relation as Relation
 from fedsieve.privacy.guarantee import Trust as Trust
 from fedsieve.privacy.guarantee import Unit as Unit
+from fedsieve.privacy.integers import IntegerMechanism as IntegerMechanism
 from fedsieve.privacy.ledger import Ledger as Ledger
 from fedsieve.privacy.limits import Limits as Limits
 from fedsieve.privacy.limits import RefusedError as RefusedError
@@ -40,6 +42,8 @@ __all__ = [
     "Event",
     "GaussianMechanism",
     "Guarantee",
+    "IntegerMechanism",
+    "Law",
     "Ledger",
     "LedgerError",
     "Limits",

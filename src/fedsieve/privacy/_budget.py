@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from fedsieve.privacy._charges import Spent
 from fedsieve.privacy.accounting import compose
 from fedsieve.privacy.calibration import max_steps
-from fedsieve.privacy.guarantee import Event, Guarantee, Relation, Unit, check_epsilon, check_target
+from fedsieve.privacy.guarantee import (
+    Event,
+    Guarantee,
+    Law,
+    Relation,
+    Unit,
+    check_epsilon,
+    check_target,
+)
 
 
 class BudgetExceededError(RuntimeError):
@@ -23,6 +31,7 @@ class Budget:
         delta: In (0, 1).
         relation: Neighbouring relation.
         unit: What is protected.
+        law: Of the noise of every release.
 
     Raises:
         ValueError: An argument out of range.
@@ -32,6 +41,7 @@ class Budget:
     delta: float
     relation: Relation
     unit: Unit
+    law: Law = "gaussian"
 
     def __post_init__(self) -> None:
         check_target(self.delta, self.relation, self.unit)
@@ -40,7 +50,7 @@ class Budget:
 
     def guarantee(self, spent: Spent) -> Guarantee:
         """What holds after these charges."""
-        events = [Event(sigma, q, steps) for q, sigma, steps in spent]
+        events = [Event(sigma, q, steps, self.law) for q, sigma, steps in spent]
         return compose(events, self.delta, self.relation, self.unit)
 
     def refuse_excess(self, spent: Spent, whose: str) -> None:
@@ -64,5 +74,5 @@ class Budget:
     def _fits(self, spent: Spent, limit: float) -> bool:
         if len(spent) == 1:  # the usual case: one look-up a round
             ((q, sigma, steps),) = spent
-            return steps <= max_steps(limit, sigma, q, self.delta, self.relation)
+            return steps <= max_steps(limit, sigma, q, self.delta, self.relation, self.law)
         return self.guarantee(spent).epsilon <= limit

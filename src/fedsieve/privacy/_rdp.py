@@ -6,6 +6,18 @@ goes through the data set without the unit by the weak triangle inequality (Miro
 Differential Privacy", CSF 2017, Proposition 11 with p = q = 2):
 
     D_a(P || R) <= (a - 1/2)/(a - 1) D_2a(P || Q) + D_(2a-1)(Q || R).
+
+Integer noise Z on a lattice, Poisson sampled, has at an integer order a the divergence of the
+sampled Gaussian, or less. With Q the law of the integers without the unit, P = Q moved by an
+integer vector v, L = P / Q and A = (1 - q) Q + q P,
+
+    E_Q[(A / Q)^a] = sum_j C(a, j) (1-q)^(a-j) q^j E_Q[L^j],    E_Q[L^j] = exp((j-1) D_j(P || Q)),
+
+and D_j <= j / (2 sigma^2) for the discrete Gaussian (Canonne, Kamath, Steinke 2020, Proposition 5,
+added up over the coordinates). That is the direction A || Q. The other one is smaller: Z is
+symmetric, so z -> v - z exchanges P and Q, and Theorem 5 of Mironov, Talwar and Zhang needs no more
+than that. For Skellam noise of variance V on integers, D_j exceeds the Gaussian's by a share of at
+most (2j + 5)/(2 j V) (its stated bound with D1 <= D2^2), below `EXCESS` for V >= `LEAST_VARIANCE`.
 """
 
 from __future__ import annotations
@@ -21,24 +33,42 @@ from scipy.special import gammaln, logsumexp
 from fedsieve.privacy.guarantee import Event, Relation
 
 ORDERS = tuple(range(2, 65)) + tuple(2**i for i in range(7, 11))  # of the replace-one bound
+LEAST_VARIANCE = 2**22
+"""Of Skellam noise, in units of the integers: 2^11 of them wide."""
+EXCESS = {"gaussian": 0.0, "discrete-gaussian": 0.0, "skellam": 2.25 / LEAST_VARIANCE}
+"""Share by which a law's divergence may exceed the Gaussian's."""
 
 
 def rdp_epsilon(events: tuple[Event, ...], delta: float, relation: Relation) -> float:
     """Upper bound of epsilon from the Renyi divergences of the events."""
     from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
-    from dp_accounting.rdp import RdpAccountant, compute_epsilon
+    from dp_accounting.rdp import RdpAccountant
 
     if relation == "replace-one":
         if all(e.sampling_rate == 1 for e in events):  # a Gaussian of twice the sensitivity
             doubled = tuple(Event(e.noise_multiplier / 2, 1.0, e.steps) for e in events)
             return rdp_epsilon(doubled, delta, "add-remove")
-        return float(compute_epsilon(ORDERS, [_replaced(events, a) for a in ORDERS], delta)[0])
+        return integer_epsilon(events, delta, relation)
     accountant = RdpAccountant()
     with _quietly():
         for e in events:
             gaussian = GaussianDpEvent(e.noise_multiplier)
             accountant.compose(PoissonSampledDpEvent(e.sampling_rate, gaussian), e.steps)
         return float(accountant.get_epsilon(delta))
+
+
+def integer_epsilon(events: tuple[Event, ...], delta: float, relation: Relation) -> float:
+    """Upper bound of epsilon from the divergences at integer orders, whatever the noise's law."""
+    from dp_accounting.rdp import compute_epsilon
+
+    if relation != "replace-one":
+        rdp = [_total(events, a) for a in ORDERS]
+    elif all(e.sampling_rate == 1 for e in events):  # twice as far
+        rdp = [4 * _total(events, a) for a in ORDERS]
+    else:
+        rdp = [_replaced(events, a) for a in ORDERS]
+    with _quietly():
+        return float(compute_epsilon(ORDERS, rdp, delta)[0])
 
 
 @contextmanager
@@ -57,18 +87,20 @@ def _never(_: logging.LogRecord) -> bool:
 
 
 def _replaced(events: tuple[Event, ...], a: int) -> float:
-    def total(order: int) -> float:
-        return sum(e.steps * sampled_gaussian_rdp(e, order) for e in events)
+    return (a - 0.5) / (a - 1) * _total(events, 2 * a) + _total(events, 2 * a - 1)
 
-    return (a - 0.5) / (a - 1) * total(2 * a) + total(2 * a - 1)
+
+def _total(events: tuple[Event, ...], order: int) -> float:
+    return sum(e.steps * sampled_gaussian_rdp(e, order) for e in events)
 
 
 def sampled_gaussian_rdp(event: Event, order: int) -> float:
     """Renyi divergence of one step at an integer order >= 2, under add-remove.
 
-    (a - 1) D_a = log sum_j C(a, j) (1-q)^(a-j) q^j exp(j (j-1) / (2 sigma^2)).
+    (a - 1) D_a = log sum_j C(a, j) (1-q)^(a-j) q^j exp(j (j-1) / (2 sigma^2)), with the exponent
+    enlarged by the excess of the noise's law.
     """
-    q, sigma = event.sampling_rate, event.noise_multiplier
+    q, sigma = event.sampling_rate, event.noise_multiplier / math.sqrt(1 + EXCESS[event.law])
     if q == 1:
         return order / (2 * sigma**2)
     j = np.arange(order + 1)

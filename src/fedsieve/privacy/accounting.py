@@ -10,6 +10,9 @@ would exceed a hundred thousand points for one step or four million for the comp
 small noise, very many steps), or where delta < 1e-10 would drown in the FFT's rounding. All are
 upper bounds. Central-limit figures are not, and are not offered.
 
+Integer noise (discrete Gaussian, Skellam) goes by RDP at integer orders, where the formula of the
+sampled Gaussian holds for it too; see `fedsieve.privacy._rdp`.
+
 At client level one release is of everything that the client holds: its sampling rate is 1, and its
 steps are the rounds in which that client took part, counted by the client itself.
 """
@@ -24,12 +27,13 @@ from functools import lru_cache
 
 from fedsieve.privacy._exact import gaussian_epsilon, gaussian_mu
 from fedsieve.privacy._pld import FINE, LEAST_DELTA, grid_spacing, pld_epsilon
-from fedsieve.privacy._rdp import rdp_epsilon
-from fedsieve.privacy.guarantee import Event, Guarantee, Relation, Unit, check_target, merge
+from fedsieve.privacy._rdp import integer_epsilon, rdp_epsilon
+from fedsieve.privacy.guarantee import Event, Guarantee, Law, Relation, Unit, check_target, merge
 
 GAUSSIAN = "exact Gaussian (Balle and Wang)"
 PLD = "PLD (dp-accounting, pessimistic)"
 RDP = "RDP (dp-accounting)"
+RDP_INTEGER = "RDP at integer orders (sampled integer noise)"
 RDP_REPLACE = "RDP (weak triangle inequality)"
 NOTHING = "none needed: nothing was released"
 
@@ -58,6 +62,7 @@ def epsilon(
     delta: float,
     relation: Relation = "add-remove",
     unit: Unit = "record",
+    law: Law = "gaussian",
 ) -> Guarantee:
     """The guarantee of equal releases.
 
@@ -68,12 +73,13 @@ def epsilon(
         delta: In (0, 1).
         relation: Neighbouring relation.
         unit: What is protected.
+        law: Of the noise.
 
     Example:
         >>> round(epsilon(1.0, 0.01, 1000, 1e-5).epsilon, 2)
         1.83
     """
-    return compose([Event(noise_multiplier, sampling_rate, steps)], delta, relation, unit)
+    return compose([Event(noise_multiplier, sampling_rate, steps, law)], delta, relation, unit)
 
 
 def epsilon_curve(
@@ -131,6 +137,8 @@ def epsilon_of(
     mu = gaussian_mu(events, relation)
     if mu is not None:
         return gaussian_epsilon(mu, delta), GAUSSIAN
+    if any(e.law != "gaussian" for e in events):
+        return integer_epsilon(events, delta, relation), RDP_INTEGER
     spacing = grid_spacing(events, relation, fineness)
     if delta >= LEAST_DELTA and math.isfinite(spacing):
         return pld_epsilon(events, delta, relation, spacing), PLD

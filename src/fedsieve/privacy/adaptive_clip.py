@@ -72,19 +72,38 @@ class AdaptiveClip:
         both = 1 / gradient_multiplier**2 + 1 / (2 * self.noise_std) ** 2
         return Event(both**-0.5, sampling_rate, steps)
 
+    @classmethod
+    def costing(
+        cls, noise_multiplier: float, share: float = 0.02, quantile: float = 0.5, rate: float = 0.2
+    ) -> AdaptiveClip:
+        """Counts that cost a share of what both together may: of 1 / sigma^2.
+
+        Args:
+            noise_multiplier: sigma of both together, > 0.
+            share: In (0, 1); the gradients' multiplier grows by a factor (1 - share)^(-1/2).
+            quantile: Share of norms that the clip is to leave alone, in (0, 1).
+            rate: Step of the logarithm of the clip, > 0.
+
+        Raises:
+            ValueError: An argument outside these ranges.
+        """
+        if not 0 < share < 1:
+            raise ValueError(f"share={share} must be in (0, 1)")
+        return cls(noise_multiplier / (2 * math.sqrt(share)), quantile, rate)
+
     def gradient_multiplier(self, noise_multiplier: float) -> float:
         """The gradients' noise multiplier with which both together are worth the given one.
 
         Raises:
             ValueError: The count alone reveals more than that.
         """
-        rest = noise_multiplier**-2 - (2 * self.noise_std) ** -2
-        if not rest > 0:
+        share = (noise_multiplier / (2 * self.noise_std)) ** 2
+        if not share < 1:
             raise ValueError(
                 f"noise_std={self.noise_std} must be > {noise_multiplier / 2:.6g}, half of "
                 "noise_multiplier: otherwise the count alone spends the whole budget"
             )
-        return float(rest**-0.5)
+        return noise_multiplier / math.sqrt(1 - share)
 
     def shares(
         self,

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from fedsieve.privacy._pld import COARSE, FINE
 from fedsieve.privacy.accounting import epsilon_of
-from fedsieve.privacy.guarantee import Event, Relation, check_epsilon, check_target
+from fedsieve.privacy.guarantee import Event, Law, Relation, check_epsilon, check_target
 
 TOLERANCE = 2e-4
 """Relative, of what is found: a multiplier is rounded up by no more, a sampling rate down."""
@@ -32,6 +32,7 @@ def noise_multiplier(
     steps: int,
     delta: float,
     relation: Relation = "add-remove",
+    law: Law = "gaussian",
 ) -> float:
     """The smallest noise multiplier that keeps within epsilon, rounded up by at most 0.02 %.
 
@@ -41,6 +42,7 @@ def noise_multiplier(
         steps: Number of releases, >= 1.
         delta: In (0, 1).
         relation: Neighbouring relation.
+        law: Of the noise.
 
     Raises:
         ValueError: An argument out of range.
@@ -50,11 +52,11 @@ def noise_multiplier(
         0.959
     """
     _check(epsilon, delta, relation)
-    if Event(1.0, sampling_rate, steps).steps == 0:
+    if Event(1.0, sampling_rate, steps, law).steps == 0:
         raise ValueError("steps=0 releases nothing and needs no noise; steps must be >= 1")
 
     def spent(log_sigma: float, fineness: float) -> float:
-        event = Event(math.exp(log_sigma), sampling_rate, steps)
+        event = Event(math.exp(log_sigma), sampling_rate, steps, law)
         return epsilon_of((event,), delta, relation, fineness)[0]
 
     start = sampling_rate * math.sqrt(steps) * _gaussian(epsilon, delta)
@@ -68,6 +70,7 @@ def max_steps(
     sampling_rate: float,
     delta: float,
     relation: Relation = "add-remove",
+    law: Law = "gaussian",
 ) -> int:
     """The largest number of equal releases that keeps within epsilon, at most 10^9; may be 0.
 
@@ -77,6 +80,7 @@ def max_steps(
         sampling_rate: Probability with which a record enters a step, in (0, 1].
         delta: In (0, 1).
         relation: Neighbouring relation.
+        law: Of the noise.
 
     Raises:
         ValueError: An argument out of range.
@@ -88,7 +92,7 @@ def max_steps(
     _check(epsilon, delta, relation)
 
     def after(steps: int, fineness: float = FINE) -> float:
-        event = Event(noise_multiplier, sampling_rate, steps)
+        event = Event(noise_multiplier, sampling_rate, steps, law)
         return epsilon_of((event,), delta, relation, fineness)[0]
 
     if after(1) > epsilon:
@@ -119,6 +123,7 @@ def max_sampling_rate(
     steps: int,
     delta: float,
     relation: Relation = "add-remove",
+    law: Law = "gaussian",
 ) -> float:
     """The largest sampling rate that keeps within epsilon, rounded down by at most 0.02 %.
 
@@ -130,6 +135,7 @@ def max_sampling_rate(
         steps: Number of releases, >= 0.
         delta: In (0, 1).
         relation: Neighbouring relation.
+        law: Of the noise.
 
     Raises:
         ValueError: An argument out of range.
@@ -139,12 +145,12 @@ def max_sampling_rate(
         0.0109
     """
     _check(epsilon, delta, relation)
-    full = Event(noise_multiplier, 1.0, steps)
+    full = Event(noise_multiplier, 1.0, steps, law)
     if steps == 0 or epsilon_of((full,), delta, relation, FINE)[0] <= epsilon:
         return 1.0
 
     def spent(x: float, fineness: float) -> float:
-        event = Event(noise_multiplier, min(math.exp(-x), 1.0), steps)
+        event = Event(noise_multiplier, min(math.exp(-x), 1.0), steps, law)
         return epsilon_of((event,), delta, relation, fineness)[0]
 
     start = noise_multiplier / (math.sqrt(steps) * _gaussian(epsilon, delta))

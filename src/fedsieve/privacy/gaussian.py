@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from fedsieve.learning.clipping import Clipping
+from fedsieve.learning.clipping import Clipping, Split
 from fedsieve.privacy._grid import grid_spacing
 from fedsieve.privacy.guarantee import Event, Unit
 from fedsieve.registry import register
@@ -68,8 +68,10 @@ class GaussianMechanism:
         noise_multiplier: sigma, noise standard deviation over the clip, > 0.
         batch: Public expected number of records (or clients) in a sum, > 0; need not be whole.
         unit: What one summed vector belongs to.
-        clipping: How vectors were clipped to C: cut ("flat"), or scaled by C / (norm + gamma)
-            ("automatic"); see `fedsieve.learning.clipping`. Nothing here depends on it.
+        clipping: How vectors were clipped to C: cut ("flat"), scaled by C / (norm + gamma)
+            ("automatic") or cut layer by layer ("per-layer"); see `fedsieve.learning.clipping`.
+            Nothing here depends on it.
+        split: How C was dealt to the layers; nothing here depends on it.
 
     Raises:
         ValueError: An argument outside these ranges.
@@ -86,6 +88,7 @@ class GaussianMechanism:
     batch: float
     unit: Unit = "record"
     clipping: Clipping = "flat"
+    split: Split = "equal"
 
     def __post_init__(self) -> None:
         for name in ("clip", "noise_multiplier", "batch"):
@@ -99,6 +102,8 @@ class GaussianMechanism:
         if self.clipping not in get_args(Clipping):
             allowed = ", ".join(get_args(Clipping))
             raise ValueError(f"clipping={self.clipping!r} is not one of {allowed}")
+        if self.split not in get_args(Split):
+            raise ValueError(f"split={self.split!r} is not one of {', '.join(get_args(Split))}")
 
     @property
     def noise_std(self) -> float:

@@ -22,6 +22,15 @@ Trust = Literal["local", "distributed", "central"]
 """Who has to be trusted with more than noisy messages: nobody, all but a few of the other clients
 (who share the noise that cancels), or the server (which adds it)."""
 
+Law = Literal["gaussian", "discrete-gaussian", "skellam"]
+"""Of the noise: real numbers, or integers on a lattice (`fedsieve.privacy.discrete`)."""
+
+LAWS: dict[Law, str] = {
+    "gaussian": "Gaussian",
+    "discrete-gaussian": "discrete Gaussian",
+    "skellam": "Skellam",
+}
+
 NEIGHBOURS: dict[Relation, str] = {
     "add-remove": "one {unit} added or removed",
     "replace-one": "one {unit} replaced by another",
@@ -31,12 +40,14 @@ NEIGHBOURS: dict[Relation, str] = {
 
 @dataclass(frozen=True)
 class Event:
-    """Repeated Gaussian releases of Poisson-sampled clipped sums.
+    """Repeated noisy releases of Poisson-sampled clipped sums.
 
     Args:
-        noise_multiplier: Noise standard deviation over the clip, > 0.
+        noise_multiplier: Noise standard deviation over the clip (of integers: over the bound of
+            the lattice), > 0.
         sampling_rate: Probability with which a record enters a step, in (0, 1].
         steps: How many such releases, >= 0.
+        law: Of the noise.
 
     Raises:
         ValueError: A value outside these ranges.
@@ -45,6 +56,7 @@ class Event:
     noise_multiplier: float
     sampling_rate: float
     steps: int
+    law: Law = "gaussian"
 
     def __post_init__(self) -> None:
         sigma, q = self.noise_multiplier, self.sampling_rate
@@ -56,6 +68,8 @@ class Event:
             raise ValueError(f"sampling_rate={q} must be in (0, 1]")
         if self.steps != int(self.steps) or self.steps < 0:
             raise ValueError(f"steps={self.steps} must be an integer >= 0")
+        if self.law not in get_args(Law):
+            raise ValueError(f"law={self.law!r} is not one of {', '.join(get_args(Law))}")
 
 
 @dataclass(frozen=True)
@@ -86,6 +100,14 @@ class Guarantee:
         return max((e.sampling_rate for e in self.events), default=0.0)
 
     @property
+    def law(self) -> str:
+        """The law of the noise in words."""
+        return (
+            " and ".join(LAWS[law] for law in sorted({e.law for e in self.events}))
+            or LAWS["gaussian"]
+        )
+
+    @property
     def steps(self) -> int:
         """Number of releases."""
         return sum(e.steps for e in self.events)
@@ -107,7 +129,7 @@ class Guarantee:
         return (
             f"epsilon = {_round_up(self.epsilon)} at delta = {self.delta:g} "
             f"(unit: {self.unit}; neighbours: {NEIGHBOURS[self.relation].format(unit=self.unit)}; "
-            f"{self.sampling}; {self.steps} Gaussian releases with noise multiplier "
+            f"{self.sampling}; {self.steps} {self.law} releases with noise multiplier "
             f"{noise or 'n/a'}; accountant: {self.accountant})"
         )
 
@@ -119,11 +141,11 @@ def sensitivity(relation: Relation) -> float:
 
 def merge(events: Iterable[Event]) -> tuple[Event, ...]:
     """The same releases, equal ones counted together, in a fixed order."""
-    steps: dict[tuple[float, float], int] = {}
+    steps: dict[tuple[float, float, Law], int] = {}
     for e in events:
-        key = (e.noise_multiplier, e.sampling_rate)
+        key = (e.noise_multiplier, e.sampling_rate, e.law)
         steps[key] = steps.get(key, 0) + e.steps
-    return tuple(Event(s, q, t) for (s, q), t in sorted(steps.items()) if t)
+    return tuple(Event(s, q, t, law) for (s, q, law), t in sorted(steps.items()) if t)
 
 
 def check_target(delta: float, relation: str, unit: str = "record") -> None:

@@ -37,7 +37,7 @@ from fedsieve.privacy._charges import (
     stretches,
 )
 from fedsieve.privacy._journal import Journal, Record
-from fedsieve.privacy.guarantee import Event, Guarantee, Relation, Unit
+from fedsieve.privacy.guarantee import Event, Guarantee, Law, Relation, Unit
 
 
 class Ledger:
@@ -54,6 +54,7 @@ class Ledger:
             ``None`` keeps the record in memory only, where a crash forgets it.
         noise_source: Where the noise comes from, in words; written into every record.
         unit: What is protected.
+        law: Of the noise of every release.
 
     Raises:
         ValueError: An argument out of range, or a journal that already holds records.
@@ -75,13 +76,14 @@ class Ledger:
         journal: Path | None = None,
         noise_source: str = "",
         unit: Unit = "record",
+        law: Law = "gaussian",
     ) -> None:
-        self._budget = Budget(limit, delta, relation, unit)
+        self._budget = Budget(limit, delta, relation, unit, law)
         if journal is not None and journal.exists() and journal.stat().st_size:
             raise ValueError(
                 f"journal={journal} already holds records; Ledger.restore continues it"
             )
-        self.delta, self.relation, self.unit = delta, relation, unit
+        self.delta, self.relation, self.unit, self.law = delta, relation, unit, law
         self.repeatable, self.limit, self.noise_source = repeatable, limit, noise_source
         self._journal = None if journal is None else Journal(journal)
         self._torn = 0
@@ -159,6 +161,7 @@ class Ledger:
             "delta": self.delta,
             "relation": self.relation,
             "unit": self.unit,
+            "law": self.law,
             "repeatable": self.repeatable,
             "limit": self.limit,
             "noise_source": self.noise_source,

@@ -27,8 +27,7 @@ from scipy.special import ndtr, ndtri
 
 from fedsieve.privacy._exact import gaussian_mu
 from fedsieve.privacy._pld import FINE, LEAST_DELTA, composed_loss, grid_spacing
-from fedsieve.privacy._rdp import rdp_epsilon
-from fedsieve.privacy.accounting import GAUSSIAN, NOTHING, PLD, RDP, RDP_REPLACE
+from fedsieve.privacy.accounting import GAUSSIAN, NOTHING, PLD, epsilon_of
 from fedsieve.privacy.guarantee import Event, Relation, Unit, check_target, merge
 
 _POINTS = 2000  # of a profile: the curve between two of them is a line, off by less than 1e-5
@@ -116,10 +115,11 @@ def _profile(
     events: tuple[Event, ...], relation: Relation
 ) -> tuple[str, None, NDArray[np.float64]]:
     spacing = grid_spacing(events, relation, FINE)
-    if not math.isfinite(spacing):
-        name = RDP_REPLACE if relation == "replace-one" else RDP
-        pairs = [(rdp_epsilon(events, delta, relation), delta) for delta in _DELTAS]
-        return name, None, np.array([(0.0, 1.0), *sorted(pairs)])
+    integers = any(e.law != "gaussian" for e in events)
+    if integers or not math.isfinite(spacing):
+        told = [epsilon_of(events, delta, relation) for delta in _DELTAS]
+        pairs = [(one, delta) for (one, _), delta in zip(told, _DELTAS, strict=True)]
+        return told[0][1], None, np.array([(0.0, 1.0), *sorted(pairs)])
     loss = composed_loss(events, relation, spacing)
     last = float(loss.get_epsilon_for_delta(LEAST_DELTA))
     epsilons = np.linspace(0.0, last, _POINTS)

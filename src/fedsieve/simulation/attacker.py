@@ -21,6 +21,7 @@ from fedsieve.algorithms.form import Algorithm, Broadcast, Tensors
 from fedsieve.algorithms.parts import Parts
 from fedsieve.learning.layout import Subspace
 from fedsieve.poisoning import MessageAttack, Scene
+from fedsieve.privacy import GaussianMechanism, IntegerMechanism
 from fedsieve.simulation.job import Job
 
 NEARLY_NONE = 1e-300
@@ -47,6 +48,10 @@ def without_noise(algorithm: Algorithm) -> Algorithm:
     parts = _parts(algorithm)
     if parts is None or (mechanism := parts.gradient.mechanism) is None:
         return algorithm
+    if isinstance(mechanism, IntegerMechanism):  # a lattice is as fine as its noise allows
+        clip, b, unit = mechanism.clip, mechanism.batch, mechanism.unit
+        form, split = mechanism.clipping, mechanism.split
+        mechanism = GaussianMechanism(clip, NEARLY_NONE, b, unit, form, split)
     silent = replace(mechanism, noise_multiplier=NEARLY_NONE)
     gradient = replace(parts.gradient, mechanism=silent)
     changed: Algorithm = replace(algorithm, parts=replace(parts, gradient=gradient))  # type: ignore[type-var]

@@ -31,6 +31,7 @@ from fedsieve.simulation.job import Job
 from fedsieve.simulation.participation import Attendance
 from fedsieve.simulation.workers import Workers
 
+SHARE_BITS = 32  # of the share of gradients within the clip, beside a message
 RULE = 4  # label of the rule's draws in the public stream
 
 Row = dict[str, Any]
@@ -104,6 +105,7 @@ class Simulation:
         before = self._public().clone() if watched else None
         with clock("server"):
             row.update(self._exchange(job, broadcast, delivered, clock))
+            row["bits_up"] += self._adapt(sent, computing, delivered, skipped=row["skipped"])
         if before is not None and not row["skipped"]:
             self._moved = self._public() - before
         evaluates = self._evaluates()
@@ -194,6 +196,22 @@ class Simulation:
         releases = job.algorithm.releases(cohort)
         job.ledger.charge(self.round, {c: r for c, r in releases.items() if c not in cheats})
 
+    def _adapt(self, sent: Sent, computing: Cohort, delivered: Delivered, *, skipped: bool) -> int:
+        """Move the clip by the senders' shares, where it moves; the bits that these took.
+
+        A malicious client that forges its message claims that every gradient is longer than the
+        clip: that would raise the clip, and the noise with it.
+        """
+        if sent.shares is None:
+            return 0
+        told = dict(zip(computing.ids, sent.shares.tolist(), strict=True))
+        forging = isinstance(self.job.attack, MessageAttack) and self.job.attacked(self.round)
+        liars = set(self.job.byzantine) if forging else set()
+        shares = [0.0 if c in liars else told[c] for c in delivered.senders]
+        if not skipped:
+            self.shared = self.job.algorithm.adapt(self.shared, torch.tensor(shares))
+        return SHARE_BITS * len(shares)
+
     def _compute(self, broadcast: Broadcast, cohort: Cohort) -> Sent:
         """The cohort's messages; malicious clients who omit the noise compute theirs without it."""
         silent = self._silent.intersection(cohort.ids)
@@ -207,9 +225,12 @@ class Simulation:
             broadcast, self.memory, cohort.some(cheats)
         )
         order = sorted(range(len(cohort.ids)), key=[*followers, *cheats].__getitem__)
-        own = theirs.messages
-        messages = torch.cat([sent.messages, own])[order] if followers else own
-        return Sent(messages, sent.info)
+        if not followers:
+            return replace(theirs, info={})
+        shares = None
+        if sent.shares is not None and theirs.shares is not None:
+            shares = torch.cat([sent.shares, theirs.shares])[order]
+        return Sent(torch.cat([sent.messages, theirs.messages])[order], sent.info, shares)
 
     @property
     def _silent(self) -> frozenset[int]:

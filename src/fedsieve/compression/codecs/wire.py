@@ -33,6 +33,7 @@ class Code(IntEnum):
 
     RAW = 1
     TOP_K = 2
+    INTEGERS = 32
 
 
 class Type(IntEnum):
@@ -40,11 +41,12 @@ class Type(IntEnum):
 
     FLOAT32 = 1
     BFLOAT16 = 2
+    INTEGER = 32
 
     @property
     def width(self) -> int:
-        """Bytes of one number."""
-        return {Type.FLOAT32: 4, Type.BFLOAT16: 2}[self]
+        """Bytes of one number; of integers code and receiver agree on the bits."""
+        return {Type.FLOAT32: 4, Type.BFLOAT16: 2, Type.INTEGER: 0}[self]
 
 
 class WireError(ValueError):

@@ -11,17 +11,19 @@ import numpy as np
 from fedsieve.privacy.discrete._laws import WIDEST
 from fedsieve.privacy.discrete._renyi import epsilon_of
 from fedsieve.privacy.discrete.lattice import IntArray, Lattice
+from fedsieve.privacy.discrete.sum_lattice import SumLattice
 from fedsieve.privacy.guarantee import Relation, check_target
 
 
 class AdditiveMechanism(ABC):
     """Integer noise on rounded vectors, or on sums of them; the integers are private as sent.
 
-    A unit (a record, or a client) contributes one rounded vector. No amplification by sampling is
-    counted: the accounting of integer noise is that of q = 1.
+    A unit (a record, or a client) contributes one rounded vector, or moves a rounded sum by as
+    much as one. No amplification by sampling is counted here; with Poisson sampling
+    `fedsieve.privacy.compose` is to be asked, with events of this law.
     """
 
-    lattice: Lattice
+    lattice: Lattice | SumLattice
     noise_multiplier: float
 
     @property
@@ -30,10 +32,10 @@ class AdditiveMechanism(ABC):
         return self.noise_multiplier * self.lattice.l2
 
     def privatize(self, x: np.ndarray, generators: Sequence[np.random.Generator]) -> IntArray:
-        """Clip and round vectors (n, d), one per unit, and add noise.
+        """Round and add noise: to vectors (n, d), one per unit, or to sums on a `SumLattice`.
 
         Args:
-            x: Vectors.
+            x: Vectors, which are clipped, or sums of clipped ones.
             generators: One per row, each client's own noise stream.
 
         Raises:

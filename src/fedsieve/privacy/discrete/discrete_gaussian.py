@@ -20,6 +20,7 @@ from fedsieve.privacy.discrete._additive import AdditiveMechanism, moved
 from fedsieve.privacy.discrete._laws import GaussianLaw
 from fedsieve.privacy.discrete._table import sample
 from fedsieve.privacy.discrete.lattice import IntArray, Lattice
+from fedsieve.privacy.discrete.sum_lattice import SumLattice
 from fedsieve.privacy.guarantee import Relation
 from fedsieve.registry import register
 
@@ -46,7 +47,7 @@ class DiscreteGaussian(AdditiveMechanism):
         array([[-115, -134]])
     """
 
-    lattice: Lattice
+    lattice: Lattice | SumLattice
     noise_multiplier: float
 
     def __post_init__(self) -> None:

@@ -24,6 +24,7 @@ from fedsieve.privacy.discrete._additive import AdditiveMechanism, moved
 from fedsieve.privacy.discrete._laws import PoissonLaw
 from fedsieve.privacy.discrete._table import sample
 from fedsieve.privacy.discrete.lattice import IntArray, Lattice
+from fedsieve.privacy.discrete.sum_lattice import SumLattice
 from fedsieve.privacy.guarantee import Relation
 from fedsieve.registry import register
 
@@ -50,7 +51,7 @@ class Skellam(AdditiveMechanism):
         array([[-127, -167]])
     """
 
-    lattice: Lattice
+    lattice: Lattice | SumLattice
     noise_multiplier: float
 
     def __post_init__(self) -> None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
+from fedsieve._bits import pack, packed_bytes, unpack
 from fedsieve.privacy.discrete.lattice import IntArray
 
 
@@ -22,6 +21,7 @@ class IntegerWire:
         bits: B, from 1 to 63; values from -2^(B-1) to 2^(B-1) - 1.
 
     Example:
+        >>> import numpy as np
         >>> wire = IntegerWire(bits=5)
         >>> data = wire.encode(np.array([-16, 0, 15]))
         >>> len(data), wire.decode(data, 3)
@@ -47,13 +47,11 @@ class IntegerWire:
 
     def wire_bits(self, d: int) -> int:
         """Size of d integers in bits."""
-        return 8 * math.ceil(d * self.bits / 8)
+        return 8 * packed_bytes(d, self.bits)
 
     def encode(self, integers: IntArray) -> bytes:
         """Integers (d,) as bytes."""
-        places = np.arange(self.bits, dtype=np.uint64)
-        words = integers.astype(np.int64).view(np.uint64)[:, None] >> places
-        return np.packbits((words & np.uint64(1)).astype(np.uint8)).tobytes()
+        return pack(integers, self.bits)
 
     def decode(self, data: bytes, d: int) -> IntArray:
         """The d integers in the bytes.
@@ -66,9 +64,4 @@ class IntegerWire:
                 f"data has {len(data)} bytes; {d} integers of {self.bits} bits have "
                 f"{self.wire_bits(d) // 8}"
             )
-        found = np.unpackbits(np.frombuffer(data, dtype=np.uint8), count=d * self.bits)
-        places = np.arange(self.bits, dtype=np.uint64)
-        words = (found.reshape(d, self.bits).astype(np.uint64) << places).sum(axis=1)
-        half = np.int64(1) << np.int64(self.bits - 1)
-        signed: IntArray = (words.astype(np.int64) ^ half) - half
-        return signed
+        return unpack(data, self.bits, d)
