@@ -311,7 +311,8 @@ def test_sources_and_verify(tmp_path, monkeypatch):
         ("download", "on request"),
     ]
     verified = _catalogue.verify("mnist")
-    assert verified == {str(folder / name): sha256(content) for name, content in CONTENTS.items()}
+    paths = files.present(folder)
+    assert verified == {str(paths[name]): sha256(content) for name, content in CONTENTS.items()}
     (folder / f"{TEST_LABELS}.gz").write_bytes(b"broken")
     with pytest.raises(DataError, match=TEST_LABELS):
         _catalogue.verify("mnist")
