@@ -111,6 +111,13 @@ def test_epsilon_is_that_of_what_was_released(name: str, own: Dataset) -> None:
     assert summary["noise_multiplier"] == 2.0
 
 
+def test_worker_processes_draw_the_same_integers(own: Dataset) -> None:
+    alone = fedsieve.run(VARIANTS["local steps"], data=own)
+    shared = fedsieve.run(VARIANTS["local steps"] | {"workers": 2}, data=own)
+    assert torch.equal(alone.theta, shared.theta)
+    assert alone.summary["epsilon"] == shared.summary["epsilon"]
+
+
 # ------------------------------------------------------------------------------- layers
 
 
