@@ -205,7 +205,7 @@ class Privacy(Section):
     )
     clipping: Literal["flat", "automatic", "per-layer"] = Field(
         default="flat",
-        description='cut longer vectors ("flat"), layer by layer, or scale all to nearly the clip',
+        description='shorten vectors whole ("flat") or by layer, or scale each to the clip',
     )
     clip_split: Literal["equal", "size"] = Field(
         default="equal", description="per-layer: equal shares of clip^2, or by a layer's numbers"
