@@ -336,8 +336,8 @@ REFUSED = [
     (
         settings({"clip_quantile": 0.5, "unit": "client"}),
         (
-            "privacy.clip_quantile=0.5 with privacy.unit='client': what is counted are the norms of "
-            "records; allowed is privacy.unit='record', or a fixed clip"
+            "privacy.clip_quantile=0.5 with privacy.unit='client': what is counted are the norms "
+            "of records; allowed is privacy.unit='record', or a fixed clip"
         ),
     ),
     *(
@@ -350,8 +350,9 @@ REFUSED = [
     (
         settings({"clipping": "per-layer", "unit": "client"}),
         (
-            "privacy.clipping='per-layer' with privacy.unit='client': a client's update is clipped as "
-            "a whole; allowed is privacy.unit='record', or privacy.clipping='flat' or 'automatic'"
+            "privacy.clipping='per-layer' with privacy.unit='client': a client's update is clipped "
+            "as a whole; allowed is privacy.unit='record', or privacy.clipping='flat' or "
+            "'automatic'"
         ),
     ),
 ]
