@@ -28,7 +28,15 @@ from fedsieve.algorithms.trust import (
 from fedsieve.compression.projections import LowRank
 from fedsieve.learning.clipping import Clip
 from fedsieve.poisoning import SignFlip
-from fedsieve.privacy import CorrelatedGaussian, Event, GaussianMechanism, Ledger, compose
+from fedsieve.privacy import (
+    AdaptiveClip,
+    CorrelatedGaussian,
+    Event,
+    GaussianMechanism,
+    IntegerMechanism,
+    Ledger,
+    compose,
+)
 from fedsieve.randomness import Streams
 from fedsieve.simulation.checkpoint import newest, save
 from fedsieve.simulation.executors import OneByOne
@@ -370,6 +378,26 @@ def test_algorithms_refuse_what_their_messages_are_not_made_for(
 ) -> None:
     with pytest.raises(ValueError, match=f"unit='{unit}' with trust='{trust}': {name} offers"):
         job_of(name, unit, trust)
+
+
+@pytest.mark.parametrize(
+    ("unit", "trust"), [("client", "local"), ("record", "distributed"), ("record", "central")]
+)
+def test_what_is_made_for_own_sums_of_records_is_refused_elsewhere(
+    job_of: Callable[..., Job], unit: Any, trust: str
+) -> None:
+    gradient = job_of("dshb", unit, trust).algorithm.parts.gradient  # type: ignore[attr-defined]
+    told = f"unit='{unit}' with trust='{trust}': "
+    with pytest.raises(ValueError, match=told + "a clip that moves"):
+        replace(gradient, adaptive=AdaptiveClip(5.0))
+    with pytest.raises(ValueError, match=told + "integer noise"):
+        replace(gradient, mechanism=IntegerMechanism(1.0, 2.0, 8, 3, unit=unit))
+    layers = replace(gradient.mechanism, clipping="per-layer")
+    if unit == "record":
+        assert replace(gradient, mechanism=layers).mechanism is layers
+        return
+    with pytest.raises(ValueError, match=r"clipping='per-layer' with unit='client'.*'flat'"):
+        replace(gradient, mechanism=layers)
 
 
 def test_offers_in_words() -> None:

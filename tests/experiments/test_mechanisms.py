@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 import fedsieve
+from fedsieve.algorithms.parts import COUNTS
 from fedsieve.experiments import run as running
 from fedsieve.experiments import statement, toml
 from fedsieve.experiments.build import Objects, build
@@ -229,12 +230,12 @@ def said(config: dict[str, Any], own: Dataset) -> str:
 
 def test_the_statement_names_the_mechanism(own: Dataset) -> None:
     plain = said(settings({}), own)
-    assert "clipped there, summed, and Gaussian noise is added, with noise multiplier 2" in plain
+    assert "clipped there and summed; each client adds Gaussian noise of its own; noise" in plain
     assert "Floating point" not in plain
     layers = said(VARIANTS["layers"], own)
     assert "clipped there layer by layer, the layers' clips adding up" in layers
     integers = said(VARIANTS["skellam"], own)
-    assert "rounded to a public lattice, where Skellam noise is added" in integers
+    assert "each client rounds to a public lattice and adds Skellam noise of its own" in integers
     assert f"Accountant: {RDP_INTEGER}" in integers
     assert "Floating point: noise is drawn from its exact law and added to integers" in integers
     assert "float32 before that" in integers
@@ -252,8 +253,46 @@ def test_noisy_counts_are_listed_among_what_was_released(own: Dataset, tmp_path:
     assert not any("counts of grad" in r.what for r in released(RunDirectory(tmp_path / "fixed")))
 
 
+def test_the_counts_have_noise_of_their_own(own: Dataset) -> None:
+    built = build(toml.parse(settings({"clip_quantile": 0.5}, rounds=1)), Objects(data=own))
+    gradient, streams = built.job.algorithm.parts.gradient, built.job.streams  # type: ignore[attr-defined]
+    with Simulation(built.job) as simulation:
+        broadcast = built.job.algorithm.broadcast(simulation.shared, 0)
+        cohort = simulation._computing(built.job.participation.draw(streams, 0, 1))
+        shares = gradient.once(broadcast, cohort).shares
+    assert shares is not None
+    used = [streams.noise(client, 0, 0, COUNTS).standard_normal() for client in cohort.ids]
+    counts = (shares.double().numpy() - 0.5) * 10 - gradient.adaptive.noise_std * np.array(used)
+    # half of a whole number is left: that noise, and no other, was added
+    np.testing.assert_allclose(2 * counts, np.rint(2 * counts), atol=1e-4)
+
+
+@pytest.mark.parametrize("trust", ["distributed", "central"])
+def test_layers_are_clipped_apart_whoever_adds_the_noise(trust: str, own: Dataset) -> None:
+    privacy = {"clipping": "per-layer", "trust": trust}
+    text = said(settings(privacy, aggregation={"rule": "mean"}), own)
+    assert "clipped there layer by layer, the layers' clips adding up" in text
+    assert ("the server adds Gaussian noise" in text) == (trust == "central")
+
+
+@pytest.mark.parametrize("privacy", [{"noise": "skellam"}, {"clip_quantile": 0.5}])
+def test_malicious_clients_may_omit_such_noise_too(privacy: dict[str, Any], own: Dataset) -> None:
+    config = settings(
+        privacy,
+        federation={"clients": 6, "byzantine": 1},
+        attack={"name": "un-noised", "start": 1},
+        rounds=3,
+    )
+    result = fedsieve.run(config, data=own)
+    assert result.theta.isfinite().all()
+    assert result.metrics["senders"].to_pylist() == [6, 6, 6]
+    clips = result.metrics["clip"].to_pylist()
+    assert len(set(clips)) == (3 if "clip_quantile" in privacy else 1)
+
+
 # ------------------------------------------------------------------------------- refusals
 
+OWN_NOISE = "noise that is a client's own and does not cancel"
 CODEC = {"codec": {"name": "integers"}}
 REFUSED = [
     (settings({"clip_split": "size"}), "privacy.clip_split='size' with privacy.clipping='flat'"),
@@ -285,6 +324,43 @@ REFUSED = [
     (
         settings({"noise": "skellam", "noise_multiplier": 2000.0}),
         "is too much for integer noise",
+    ),
+    *(
+        (
+            settings({"noise": law, key: value}),
+            (
+                f"privacy.noise={law!r} with privacy.{key}={value!r}: its lattice is planned for "
+                f"{why}; allowed is privacy.{key}={allowed!r}, or privacy.noise='gaussian'"
+            ),
+        )
+        for law in INTEGERS
+        for key, value, allowed, why in (
+            ("unit", "client", "record", "sums of records"),
+            ("trust", "distributed", "local", OWN_NOISE),
+            ("trust", "central", "local", OWN_NOISE),
+        )
+    ),
+    (
+        settings({"clip_quantile": 0.5, "unit": "client"}),
+        (
+            "privacy.clip_quantile=0.5 with privacy.unit='client': what is counted are the norms "
+            "of records; allowed is privacy.unit='record', or a fixed clip"
+        ),
+    ),
+    *(
+        (
+            settings({"clip_quantile": 0.5, "trust": trust}),
+            f"privacy.clip_quantile=0.5 with privacy.trust={trust!r}: each client has to noise its",
+        )
+        for trust in ("distributed", "central")
+    ),
+    (
+        settings({"clipping": "per-layer", "unit": "client"}),
+        (
+            "privacy.clipping='per-layer' with privacy.unit='client': a client's update is clipped "
+            "as a whole; allowed is privacy.unit='record', or privacy.clipping='flat' or "
+            "'automatic'"
+        ),
     ),
 ]
 
