@@ -21,7 +21,8 @@ from fedsieve.aggregation import CAF, Mean, TrimmedMean
 from fedsieve.compression.projections import RandomMask
 from fedsieve.experiments import run as running
 from fedsieve.experiments import toml
-from fedsieve.experiments.run_directory import FURTHER, PHASES, SCHEMA, Summary
+from fedsieve.experiments.released import released
+from fedsieve.experiments.run_directory import FURTHER, PHASES, SCHEMA, RunDirectory, Summary
 from fedsieve.experiments.toml import ConfigError
 from fedsieve.learning.data import Dataset
 from fedsieve.learning.datasets.own import from_arrays
@@ -562,3 +563,12 @@ def test_a_damaged_newest_checkpoint_is_told(own, tmp_path, capsys):
     capsys.readouterr()
     fedsieve.resume(tmp_path, data=own)
     assert "is damaged; going on from round 3" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_weights_by_size_are_explained(own: Dataset, tmp_path: Path):
+    plain = settings(algorithm={"name": "fedavg", "lr": 0.1}, rounds=2)
+    fedsieve.run(plain, tmp_path / "plain", data=own)
+    fedsieve.run(plain | {"privacy": PRIVATE}, tmp_path / "private", data=own)
+    told = [[r.what for r in released(RunDirectory(tmp_path / d))] for d in ("plain", "private")]
+    assert ["numbers of records n_i" in " ".join(what) for what in told] == [True, False]

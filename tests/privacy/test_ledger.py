@@ -1,5 +1,6 @@
 """The ledger never under-counts: crashes, torn lines, repeated rounds, limits."""
 
+import errno
 import hashlib
 import json
 import os
@@ -12,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedsieve.privacy import BudgetExceededError, Ledger, epsilon
+from fedsieve.privacy import BudgetExceededError, Ledger, _journal, epsilon
 from fedsieve.privacy._charges import frontier
+from fedsieve.privacy._journal import Journal
 
 DELTA = 1e-5
 COHORT = {0: (0.01, 1.0, 1), 1: (0.02, 1.0, 1), "hospital": (0.02, 1.0, 1)}
@@ -381,3 +383,23 @@ def test_killed_for_real_every_sent_round_is_in_the_journal(tmp_path):
     sent = 1 + len(process.communicate()[0].splitlines())
     resumed = Ledger.restore(_ledger(repeatable=False).state(), path)
     assert resumed.spent()[0] >= sent
+
+
+def test_after_a_failed_write_the_journal_takes_no_more(tmp_path, monkeypatch):
+    journal = Journal(tmp_path / "journal")
+    journal.append({"round": 0})
+
+    def half(path, line):
+        with path.open("ab") as file:
+            file.write(line[: len(line) // 2])
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with monkeypatch.context() as full:
+        full.setattr(_journal, "_write", half)
+        with pytest.raises(OSError, match="no space left"):
+            journal.append({"round": 1})
+    with pytest.raises(OSError, match="must be read again first"):
+        journal.append({"round": 1})
+    again = Journal(tmp_path / "journal")
+    again.append({"round": 1})
+    assert Journal(tmp_path / "journal").found == [{"round": 0}, None, {"round": 1}]

@@ -98,6 +98,13 @@ def _sent(run: RunDirectory, config: dict[str, Any]) -> Iterator[Released]:
             what, "server and clients", "unprotected", "computed from unprotected messages"
         )
     federation = config.get("federation", {})
+    if not private and _weighs_sizes(config):
+        yield Released(
+            "the numbers of records n_i of the clients, as weights of the average",
+            "server",
+            "unprotected",
+            "no epsilon covers them; with privacy or a robust rule all clients weigh the same",
+        )
     fail = federation.get("dropout") or federation.get("stragglers")
     if trust == "distributed" and fail:
         yield Released(
@@ -109,6 +116,13 @@ def _sent(run: RunDirectory, config: dict[str, Any]) -> Iterator[Released]:
     test = "computed from the released models on the test set, which has to be public"
     kind: Kind = "free" if private else "unprotected"
     yield Released("test accuracy and loss", "readers of the report", kind, test)
+
+
+def _weighs_sizes(config: dict[str, Any]) -> bool:
+    """Whether the average may weigh clients by their sizes, as FedAvg's does."""
+    aggregation = config.get("aggregation", {})
+    plain = aggregation.get("rule") == "mean" and not aggregation.get("pre")
+    return plain and config.get("algorithm", {}).get("name") == "fedavg"
 
 
 def _trust(config: dict[str, Any]) -> str:
@@ -194,6 +208,6 @@ def _left_behind(run: RunDirectory, config: dict[str, Any]) -> Iterator[Released
 
 NEVER_SENT = (
     "Not released by the protocol: realised batch sizes, training loss or accuracy of a client, "
-    "gradient norms, weights proportional to n_i (no rule here uses them)."
+    "gradient norms."
 )
 """What leaks in other systems and is not sent here."""

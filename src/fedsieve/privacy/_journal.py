@@ -38,13 +38,28 @@ class Journal:
         self.path, self.records = path, len(lines)
         self.found = [_parsed(line) for line in lines]
         self._sha256 = hashlib.sha256(whole)
+        self._failed = False
         if whole != content:
             _write(path, b"\n")
 
     def append(self, record: Record) -> None:
-        """Write a line; when this returns, it survives whatever happens to process and machine."""
+        """Write a line; when this returns, it survives whatever happens to process and machine.
+
+        Raises:
+            OSError: It cannot be written, or an earlier one could not: half of that one may be in
+                the file, and a line that is added to a half makes both unreadable.
+        """
+        if self._failed:
+            raise OSError(
+                f"journal={self.path} could not be written before; what it holds must be read "
+                "again first: resume the run"
+            )
         line = json.dumps(record).encode() + b"\n"
-        _write(self.path, line)
+        try:
+            _write(self.path, line)
+        except BaseException:
+            self._failed = True
+            raise
         self.records += 1
         self._sha256.update(line)
 
