@@ -8,8 +8,8 @@ import pydantic
 import pytest
 
 from fedsieve.experiments import toml
-from fedsieve.experiments.config import DEMO, Config
-from fedsieve.experiments.toml import ConfigError, load, parse
+from fedsieve.experiments.config import Config
+from fedsieve.experiments.toml import DEMO, ConfigError, load, parse
 from fedsieve.registry import component
 
 PUBLIC_KEYS = """

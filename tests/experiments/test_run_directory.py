@@ -12,14 +12,13 @@ import pytest
 
 import fedsieve
 from fedsieve.experiments.config import Config
+from fedsieve.experiments.files import atomically, write_text
 from fedsieve.experiments.run_directory import (
     JOURNAL,
     SCHEMA,
     Metrics,
     RunDirectory,
     Summary,
-    atomically,
-    write_text,
 )
 from fedsieve.experiments.toml import ConfigError
 

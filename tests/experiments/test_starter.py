@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import tomllib
 
-from fedsieve.experiments.config import DEMO
 from fedsieve.experiments.starter import commented
-from fedsieve.experiments.toml import keys, parse
+from fedsieve.experiments.toml import DEMO, keys, parse
 from fedsieve.registry import components
 
 

@@ -106,7 +106,7 @@ def init(
         from fedsieve.experiments.toml import ConfigError
 
         raise ConfigError(f"{file} exists; choose another name or delete it")
-    from fedsieve.experiments.run_directory import write_text
+    from fedsieve.experiments.files import write_text
 
     write_text(file, text)
     note(f"wrote {file}; run it with: fedsieve run {file}")

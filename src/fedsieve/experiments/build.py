@@ -18,8 +18,9 @@ from fedsieve.aggregation import Rule
 from fedsieve.algorithms.parts import Projection
 from fedsieve.algorithms.trust import Mechanism, Noise
 from fedsieve.experiments import budget, checks, pieces
-from fedsieve.experiments.config import CUSTOM, Config
+from fedsieve.experiments.config import Config
 from fedsieve.experiments.resolve import resolve
+from fedsieve.experiments.words import CUSTOM
 from fedsieve.learning.data import Dataset
 from fedsieve.learning.flat import FlatModel
 from fedsieve.learning.losses import LOSSES, evaluate

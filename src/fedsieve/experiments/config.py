@@ -7,85 +7,39 @@ algorithm's own default" and is filled by `fedsieve.experiments.resolve.resolve`
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
-from fedsieve.experiments import checks
-from fedsieve.registry import component
-
-CUSTOM = "custom:"
-"""Prefix of the name of an object that the caller passed to ``fedsieve.run`` himself."""
-
-UNREGISTERED = {"attack": ("none",), "codec": ("none",)}
-"""Names that stand for the absence of a component."""
-
-
-def _known(family: str) -> Callable[[str], str]:
-    def check(name: str) -> str:
-        if name not in UNREGISTERED.get(family, ()) and not name.startswith(CUSTOM):
-            component(family, name)
-        return name
-
-    return check
-
-
-def _name_of(family: str) -> tuple[AfterValidator, Any]:
-    return AfterValidator(_known(family)), Field(json_schema_extra={"family": family})
-
-
-def _listed(value: Any) -> Any:
-    return (value,) if isinstance(value, str | int) and not isinstance(value, bool) else value
-
-
-def _path(value: Any) -> Any:
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-
-def _share(value: int | float) -> int | float:
-    if isinstance(value, int):
-        if value < 1:
-            raise ValueError("a number of clients is a whole number >= 1")
-        return value if value > 1 else 1.0
-    if not 0 < value <= 1:
-        raise ValueError("a fraction of the clients lies in (0, 1], a number of them is whole")
-    return value
-
-
-AlgorithmName = Annotated[str, *_name_of("algorithm")]
-AttackName = Annotated[str, *_name_of("attack")]
-CodecName = Annotated[str, *_name_of("codec")]
-DatasetName = Annotated[str, *_name_of("dataset")]
-ModelName = Annotated[str, *_name_of("model")]
-PartitionName = Annotated[str, *_name_of("partition")]
-PreAggregatorName = Annotated[str, *_name_of("pre-aggregator")]
-ProjectionName = Annotated[str, *_name_of("projection")]
-RuleName = Annotated[str, *_name_of("rule")]
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Strength = Annotated[float, Field(allow_inf_nan=False)]
-Probability = Annotated[float, Field(ge=0, lt=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Widths = Annotated[tuple[Count, ...], Field(strict=False), BeforeValidator(_listed)]
-PreAggregators = Annotated[
-    tuple[PreAggregatorName, ...], Field(strict=False), BeforeValidator(_listed)
-]
-
-
-class Section(BaseModel):
-    """What every section keeps: no unknown key, no silent conversion, no change afterwards."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+from fedsieve.experiments import checks, protection
+from fedsieve.experiments.words import (
+    AlgorithmName,
+    AttackName,
+    CodecName,
+    Count,
+    DatasetName,
+    ModelName,
+    PartitionName,
+    Positive,
+    PreAggregators,
+    Probability,
+    ProjectionName,
+    RuleName,
+    Section,
+    Share,
+    Strength,
+    Widths,
+    listed,
+    path_text,
+    share_or_count,
+)
 
 
 class Data(Section):
     """Which records, and who holds them."""
 
     name: DatasetName = Field(default="fashion-mnist", description="data set; `fedsieve data list`")
-    dir: Annotated[str, BeforeValidator(_path)] | None = Field(
+    dir: Annotated[str, BeforeValidator(path_text)] | None = Field(
         default=None, description="directory that is searched first; default: FEDSIEVE_DATA"
     )
     download: bool = Field(default=False, description="fetch the set if no file of it is found")
@@ -114,7 +68,7 @@ class Federation(Section):
 
     clients: Count = Field(default=20, description="number of clients")
     byzantine: int = Field(default=0, ge=0, description="how many of them are malicious")
-    participation: Annotated[int | float, AfterValidator(_share)] = Field(
+    participation: Annotated[int | float, AfterValidator(share_or_count)] = Field(
         default=1.0,
         description="cohort of a round: a fraction in (0, 1], or a number of clients above 1",
     )
@@ -238,7 +192,7 @@ class Privacy(Section):
 
     @model_validator(mode="after")
     def _one_noise(self) -> Privacy:
-        checks.noise_is_given_once(self)
+        protection.noise_is_given_once(self)
         return self
 
 
@@ -261,7 +215,7 @@ class Attack(Section):
         Annotated[
             tuple[Literal["updates", "rule", "projection", "data", "noise"], ...],
             Field(strict=False),
-            BeforeValidator(_listed),
+            BeforeValidator(listed),
         ]
         | None
     ) = Field(
@@ -296,7 +250,7 @@ class Attack(Section):
     tail: Share | None = Field(
         default=None, description="edge-case: share of the class that counts as rare"
     )
-    file: Annotated[str, BeforeValidator(_path)] | None = Field(
+    file: Annotated[str, BeforeValidator(path_text)] | None = Field(
         default=None, description="edge-case: .npz file with x (and x_test) instead of the tail"
     )
     boost: Positive | None = Field(
@@ -442,14 +396,3 @@ class Config(Section):
             return self.name
         attack = "" if self.attack.name == "none" else f"-{self.attack.name}"
         return f"{self.algorithm.name}-{self.data.name}{attack}-seed{self.seed}"
-
-
-DEMO: dict[str, Any] = {
-    "federation": {"clients": 20, "byzantine": 4},
-    "attack": {"name": "alie"},
-    "privacy": {"epsilon": 4.0, "delta": 1e-5},
-    "algorithm": {"name": "sieve"},
-    "data": {"name": "fashion-mnist"},
-    "model": {"name": "mlp", "hidden": [64]},
-}
-"""What ``fedsieve run`` does without a file, where it differs from the defaults."""

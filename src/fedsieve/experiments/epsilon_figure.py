@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fedsieve.experiments.drawing import curve, draw, figure_of, log_if_wide
-from fedsieve.experiments.run_directory import atomically
+from fedsieve.experiments.files import atomically
 
 
 def save_curves(

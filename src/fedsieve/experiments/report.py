@@ -21,8 +21,9 @@ from matplotlib.figure import Figure
 from fedsieve._version import __version__
 from fedsieve.experiments import figures, statement
 from fedsieve.experiments.drawing import Drawing, draw
+from fedsieve.experiments.files import atomically, write_text
 from fedsieve.experiments.recorded import Run
-from fedsieve.experiments.run_directory import RunDirectory, atomically, write_text
+from fedsieve.experiments.run_directory import RunDirectory
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedsieve.experiments import checks
-from fedsieve.experiments.config import CUSTOM, Config
+from fedsieve.experiments.config import Config
+from fedsieve.experiments.words import CUSTOM
 from fedsieve.registry import component
 
 FITTED = "fitted"

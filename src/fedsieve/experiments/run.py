@@ -23,6 +23,7 @@ from torch import Tensor
 from fedsieve.experiments import statement, toml
 from fedsieve.experiments.build import Built, Objects, build
 from fedsieve.experiments.config import Config
+from fedsieve.experiments.files import atomically
 from fedsieve.experiments.interrupts import deferred_interrupt
 from fedsieve.experiments.manifest import manifest, refuse_another
 from fedsieve.experiments.progress import Style, teller
@@ -31,7 +32,6 @@ from fedsieve.experiments.run_directory import (
     JOURNAL,
     Metrics,
     RunDirectory,
-    atomically,
 )
 from fedsieve.experiments.summary import remarks, summarise
 from fedsieve.learning.partitions import class_histogram

@@ -12,8 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ import pyarrow.parquet as pq
 
 from fedsieve.experiments import toml
 from fedsieve.experiments.config import Config
+from fedsieve.experiments.files import atomically, write_text
 
 try:
     import fcntl
@@ -360,33 +360,6 @@ class RunDirectory:
         except ValueError as error:
             raise toml.ConfigError(f"{file} is no JSON: {error}") from error
         return held
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
-
-
-def atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a file beside ``path``, then move it there.
-
-    The content reaches the disk before the name does, so a power cut leaves the old file or the
-    new one.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    beside = Path(name)
-    try:
-        write(beside)
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        beside.chmod(0o666 & ~umask)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _as_json(value: Mapping[str, Any]) -> str:

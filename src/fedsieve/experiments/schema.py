@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fedsieve.experiments.config import UNREGISTERED, Config
+from fedsieve.experiments.config import Config
+from fedsieve.experiments.words import UNREGISTERED
 from fedsieve.registry import components
 
 

@@ -9,9 +9,8 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel
 
-from fedsieve.experiments.config import DEMO
 from fedsieve.experiments.schema import schema
-from fedsieve.experiments.toml import parse
+from fedsieve.experiments.toml import DEMO, parse
 
 BOUNDS = (
     ("exclusiveMinimum", "> {}"),

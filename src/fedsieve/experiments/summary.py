@@ -10,8 +10,8 @@ import pyarrow as pa
 from torch import Tensor
 
 from fedsieve.experiments.build import Built
-from fedsieve.experiments.config import CUSTOM
 from fedsieve.experiments.run_directory import PHASES, Summary
+from fedsieve.experiments.words import CUSTOM
 from fedsieve.poisoning import half_life
 
 

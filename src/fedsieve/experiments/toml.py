@@ -19,7 +19,17 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from fedsieve.experiments.config import DEMO, Config
+from fedsieve.experiments.config import Config
+
+DEMO: dict[str, Any] = {
+    "federation": {"clients": 20, "byzantine": 4},
+    "attack": {"name": "alie"},
+    "privacy": {"epsilon": 4.0, "delta": 1e-5},
+    "algorithm": {"name": "sieve"},
+    "data": {"name": "fashion-mnist"},
+    "model": {"name": "mlp", "hidden": [64]},
+}
+"""What ``fedsieve run`` does without a file, where it differs from the defaults."""
 
 _ALTERNATIVES = (("privacy.epsilon", "privacy.noise_multiplier"),)
 """Keys of which only one may be given: an override of one takes the other out of the file."""

@@ -19,8 +19,9 @@ from typing import Any
 from fedsieve.experiments.arena import plan as planning
 from fedsieve.experiments.arena.cell import DONE, Score
 from fedsieve.experiments.arena.plan import Cell, Plan
+from fedsieve.experiments.files import write_text
 from fedsieve.experiments.manifest import refuse_another
-from fedsieve.experiments.run_directory import RunDirectory, write_text
+from fedsieve.experiments.run_directory import RunDirectory
 from fedsieve.experiments.toml import ConfigError
 
 

@@ -13,8 +13,8 @@ from fedsieve.experiments import statement
 from fedsieve.experiments.arena import pictures, tables
 from fedsieve.experiments.arena.board import Board
 from fedsieve.experiments.drawing import Drawing, draw
+from fedsieve.experiments.files import write_text
 from fedsieve.experiments.report import Panel, save_png, templates
-from fedsieve.experiments.run_directory import write_text
 
 
 def write(board: Board, directory: Path, source: str) -> Path:

@@ -27,7 +27,8 @@ import tomli_w
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from fedsieve.experiments import toml
-from fedsieve.experiments.config import Config, Count, Section
+from fedsieve.experiments.config import Config
+from fedsieve.experiments.words import Count, Section
 from fedsieve.learning.datasets import DataError, sources
 from fedsieve.registry import component, components
 

@@ -18,9 +18,9 @@ from fedsieve._version import __version__
 from fedsieve.experiments import pieces, toml
 from fedsieve.experiments.arena.cell import DONE, play
 from fedsieve.experiments.config import Config
+from fedsieve.experiments.files import write_text
 from fedsieve.experiments.papers.study import MEASURED, Study, runs, settings
 from fedsieve.experiments.papers.verdict import MISSED, Verdict, judge
-from fedsieve.experiments.run_directory import write_text
 from fedsieve.learning.data import Dataset
 
 KEPT = ("rounds", "dimension", "seconds_total")

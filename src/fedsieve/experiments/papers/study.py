@@ -20,7 +20,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from fedsieve.experiments import toml
-from fedsieve.experiments.config import Config, Section
+from fedsieve.experiments.config import Config
+from fedsieve.experiments.words import Section
 
 EXPECTED, MEASURED = "expected.json", "measured.json"
 
