@@ -12,7 +12,7 @@ import fedsieve
 from fedsieve.aggregation import Mean
 from fedsieve.experiments import attacks
 from fedsieve.experiments import run as running
-from fedsieve.experiments.config import Attack
+from fedsieve.experiments.sections.attack import Attack
 from fedsieve.experiments.toml import ConfigError, load
 from fedsieve.learning.data import Dataset
 from fedsieve.learning.datasets.own import from_arrays

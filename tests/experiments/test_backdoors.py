@@ -13,8 +13,8 @@ import torch
 import fedsieve
 from fedsieve.experiments import statement, toml
 from fedsieve.experiments.build import build
-from fedsieve.experiments.config import Attack
 from fedsieve.experiments.run_directory import Summary
+from fedsieve.experiments.sections.attack import Attack
 from fedsieve.experiments.toml import ConfigError, load, parse
 from fedsieve.learning.data import Shards
 from fedsieve.learning.datasets.own import from_arrays

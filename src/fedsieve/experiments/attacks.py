@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from fedsieve.registry import component
 
 if TYPE_CHECKING:
-    from fedsieve.experiments.config import Attack as Settings
     from fedsieve.experiments.config import Config
+    from fedsieve.experiments.sections.attack import Attack as Settings
     from fedsieve.poisoning import Attack
 
 BACKDOOR = "badnets"

@@ -19,7 +19,7 @@ from fedsieve.registry import Component, component, components
 
 if TYPE_CHECKING:
     from fedsieve.aggregation import PreAggregator, Rule
-    from fedsieve.experiments.config import Aggregation
+    from fedsieve.experiments.sections.aggregation import Aggregation
 
 FAMILIES = {"rule": "rule", "pre-aggregator": "pre"}
 """Family of components -> the key of [aggregation] that names them."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from fedsieve.registry import component
 
 if TYPE_CHECKING:
-    from fedsieve.experiments.config import Config, Privacy
+    from fedsieve.experiments.config import Config
+    from fedsieve.experiments.sections.privacy import Privacy
 
 NOT_PRIVATE = {
     "byrd-saga": "each released difference of table entries is a new query on the same records",
