@@ -173,6 +173,7 @@ def draw(path: Path, rows: list[Row]) -> None:
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     models = list(dict.fromkeys(row.model for row in rows))
     figure, axes = plt.subplots(
@@ -197,6 +198,9 @@ def draw(path: Path, rows: list[Row]) -> None:
             xytext=(2, 2), textcoords="offset points", fontsize=7,
         )  # fmt: skip
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+        axis.xaxis.set_minor_locator(NullLocator())
         axis.set_xlabel(f"milliseconds per round of {job.COHORT} clients, {model.upper()}")
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
