@@ -27,6 +27,7 @@ from fedsieve.experiments.toml import ConfigError
 from fedsieve.learning.data import Dataset
 from fedsieve.learning.datasets.own import from_arrays
 from fedsieve.poisoning import ALIE, Knowledge, MessageAttack, Scene
+from fedsieve.randomness import Streams
 
 SUMMARY_KEYS = [
     "algorithm",
@@ -90,6 +91,7 @@ def settings(**changes: Any) -> dict[str, Any]:
 
 
 PRIVATE = {"noise_multiplier": 2.0, "noise_seed": 3}
+FRESH = Streams(0).noise_source  # its words are tested in test_randomness
 
 
 # ------------------------------------------------------------------------------ what a run gives
@@ -235,7 +237,7 @@ def test_the_configuration_left_behind_gives_the_same_run(tmp_path: Path) -> Non
 def test_the_experiment_seed_never_seeds_the_noise(own: Dataset) -> None:
     secret = settings(rounds=1, privacy={"noise_multiplier": 2.0})
     one, other = (fedsieve.run(secret, data=own) for _ in range(2))
-    assert one.summary["noise_source"] == "operating system entropy"
+    assert one.summary["noise_source"] == FRESH
     assert not torch.equal(one.theta, other.theta)
     repeatable = settings(rounds=1, privacy=PRIVATE)
     one, other = (fedsieve.run(repeatable, data=own) for _ in range(2))
