@@ -67,6 +67,14 @@ def test_the_keys_of_the_streams_are_part_of_every_recorded_run() -> None:
     }  # fmt: skip
     key = np.random.SeedSequence(7, spawn_key=(1, 0, 3))
     assert Streams(7).data(0, 3).integers(2**62) == np.random.default_rng(key).integers(2**62)
+    seeded = Streams(7, noise_seed=11)
+    for generator, labels in (
+        (seeded.noise(0, 3), (2, 0, 3)),
+        (seeded.inclusion(0, 3), (4, 0, 3)),
+        (seeded.pair(9, 3, 1), (5, 3, 9, 1)),
+    ):
+        key = np.random.SeedSequence(11, spawn_key=labels)
+        assert draw(generator) == draw(np.random.default_rng(key))
 
 
 @pytest.mark.parametrize("named", ["AES-128-CTR", "ChaCha20"])

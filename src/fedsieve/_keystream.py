@@ -1,7 +1,8 @@
 """Generators that draw from a cipher's key stream, which only the key can tell from chance.
 
-A general-purpose generator has good statistics, but a few of its outputs give its state away, and
-with it all others. Here numpy's samplers are fed with
+A general-purpose generator has good statistics, but some of its outputs give its state away, and
+with it all others (for numpy's: Bouillaguet, Martinez, Sauvage, "Practical seed-recovery for the
+PCG pseudo-random number generator", ToSC 2020). Here numpy's samplers are fed with
 
     AES-128 in counter mode (FIPS 197, NIST SP 800-38A), where the CPU computes AES itself: about as
         fast as numpy's own generator, in constant time; or else
@@ -69,7 +70,8 @@ class Secret:
     """256 bits of the operating system from which those who hold them draw the same numbers.
 
     A pickled copy, as a worker process is handed one, is the same secret; a forked child, which
-    nobody handed anything, goes on with one of its own.
+    nobody handed anything, goes on with one of its own. All holders must use the same cipher, as
+    the processes of one machine do.
 
     Args:
         key: The bits, where they exist already.
