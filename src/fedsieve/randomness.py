@@ -6,19 +6,21 @@ parallel runs therefore draw the same numbers, and a resumed run needs no stored
 The seed fills four words of the key and every label one, so no two keys are spelled alike.
 
 The three streams that the privacy statement rests on are different. Unless a simulation asks for a
-noise seed, each draw of noise and each Poisson batch is keyed by 256 fresh bits of the operating
-system, and cannot be repeated by anybody. Noise that two clients share has to be drawn by both: it
-is keyed by a secret of 128 such bits that lives as long as the `Streams`, in place of the seeds
-that deployed clients agree on two by two.
+noise seed, they are key streams of a cipher (`fedsieve._keystream`), and PCG64 is not used: each
+draw of noise and each Poisson batch is keyed by 256 fresh bits of the operating system, and cannot
+be repeated or foretold by anybody. Noise that two clients share has to be drawn by both: its keys
+are derived from a secret of 256 such bits, in place of the secrets that deployed clients agree on
+two by two. None of these keys is ever written down.
 """
 
 from __future__ import annotations
 
-import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import numpy as np
+
+from fedsieve._keystream import FreshGenerator, Secret, cipher
 
 
 class Stream(IntEnum):
@@ -42,10 +44,10 @@ class Streams:
     Args:
         seed: Experiment seed, an integer in [0, 2^128): public, data-order and attacker streams.
         noise_seed: Seed of the privacy noise and the Poisson batches in a simulation, in the same
-            range; ``None`` (the only setting for a deployment) draws both from the operating
+            range; ``None`` (the only setting for a deployment) keys both with the operating
             system's entropy.
         pair_secret: What keys the noise that clients share where there is no noise seed; drawn from
-            the operating system, never written down.
+            the operating system, never written down. See `renewed`.
 
     Raises:
         ValueError: A seed out of range, or (when a stream is asked for) a label outside [0, 2^32).
@@ -57,9 +59,7 @@ class Streams:
 
     seed: int
     noise_seed: int | None = None
-    pair_secret: int = field(
-        default_factory=lambda: secrets.randbits(128), repr=False, compare=False
-    )
+    pair_secret: Secret = field(default_factory=Secret, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name, value in (("seed", self.seed), ("noise_seed", self.noise_seed)):
@@ -70,8 +70,17 @@ class Streams:
     def noise_source(self) -> str:
         """Where noise and Poisson batches come from, as it is printed in every summary."""
         if self.noise_seed is None:
-            return "operating system entropy"
+            return f"operating system entropy, expanded by {cipher()}"
         return f"simulation seed {self.noise_seed}"
+
+    def renewed(self) -> Streams:
+        """The same streams with another secret of the pairs.
+
+        Rounds that are run a second time must not share the noise of the first: two messages under
+        the same noise give their difference away. Everything else either is meant to repeat, or
+        never does.
+        """
+        return replace(self, pair_secret=Secret())
 
     def public(self, *labels: int) -> np.random.Generator:
         """Stream of what everybody may know: initial models, projections, cohorts."""
@@ -102,16 +111,24 @@ class Streams:
 
         Whoever asks with the same labels draws the same numbers, as often as it likes.
         """
-        seed = self.pair_secret if self.noise_seed is None else self.noise_seed
-        return _keyed(seed, Stream.PAIR, (min(one, other), max(one, other), *labels))
+        labels = (min(one, other), max(one, other), *labels)
+        if self.noise_seed is None:
+            return self.pair_secret.generator(*_checked(labels))
+        return _keyed(self.noise_seed, Stream.PAIR, labels)
 
     def _secret(self, stream: Stream, labels: tuple[int, ...]) -> np.random.Generator:
         if self.noise_seed is None:
-            return np.random.default_rng(secrets.randbits(256))
+            _checked(labels)  # they key nothing, but what is wrong with a seed is wrong without
+            return FreshGenerator()
         return _keyed(self.noise_seed, stream, labels)
 
 
-def _keyed(seed: int, stream: Stream, labels: tuple[int, ...]) -> np.random.Generator:
+def _checked(labels: tuple[int, ...]) -> tuple[int, ...]:
     if not all(0 <= label < _LABELS for label in labels):
         raise ValueError(f"labels={labels} must each be >= 0 and < 2^32")
+    return labels
+
+
+def _keyed(seed: int, stream: Stream, labels: tuple[int, ...]) -> np.random.Generator:
+    _checked(labels)
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(int(stream), *labels)))

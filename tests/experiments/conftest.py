@@ -70,7 +70,7 @@ def invent(
             f"(sha256 of train-images-idx3-ubyte: {'5b' * 32}).",
             checksums={"train-images": "5b" * 32},
             licence="MIT",
-            noise_source="operating system entropy" if private else None,
+            noise_source="operating system entropy, expanded by AES-128-CTR" if private else None,
             noise_grid=2.0**-20 if private else None,
             device="cpu AVX2",
         )
@@ -137,7 +137,7 @@ def summary(**given: Any) -> Summary:
         neighbouring_relation="add-remove" if private else None,
         accountant="PLD (dp-accounting, pessimistic)" if private else None,
         noise_multiplier=1.234 if private else None,
-        noise_source="operating system entropy" if private else None,
+        noise_source="operating system entropy, expanded by AES-128-CTR" if private else None,
         trust="local" if private else None,
         holds_against="everybody who sees the messages, the server included" if private else None,
         uplink_bits_per_client_round=32 * 4810,

@@ -25,6 +25,7 @@ import fedsieve
 from fedsieve.cli import main
 from fedsieve.experiments import run as running
 from fedsieve.experiments import toml
+from fedsieve.randomness import Streams
 from fedsieve.simulation.checkpoint import Checkpoint, CheckpointError
 from fedsieve.simulation.loop import Simulation
 
@@ -123,6 +124,7 @@ def settings(place: Path, **changes: Any) -> dict[str, Any]:
 
 
 ENTROPY = {"privacy": {"noise_multiplier": 1.0}}
+FRESH = Streams(0).noise_source  # its words are tested in test_randomness
 LIMITED = {"privacy": {"epsilon": 4.0}}
 LONG = {
     "rounds": 60,
@@ -308,7 +310,7 @@ def test_rounds_that_run_again_with_fresh_noise_count_twice(
     with undrawn():
         result = fedsieve.resume(corpse("entropy"))
     undisturbed = json.loads((whole(**ENTROPY) / "summary.json").read_text())
-    assert result.summary["noise_source"] == "operating system entropy"
+    assert result.summary["noise_source"] == FRESH
     assert result.summary["rounds"] == ROUNDS
     assert result.summary["epsilon"] > 1.05 * undisturbed["epsilon"]
     journal = (result.directory / running.JOURNAL).read_text()

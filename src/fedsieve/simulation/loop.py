@@ -49,7 +49,8 @@ class Simulation:
     """
 
     def __init__(self, job: Job) -> None:
-        self.job = job
+        # a job may be simulated twice, or anew from a checkpoint: never with the same shared noise
+        self.job = replace(job, streams=job.streams.renewed())
         self.round = 0
         self.shared, self.memory = job.algorithm.start(job.theta)
         self.guarantee: Guarantee | None = None  # as of the last evaluation
