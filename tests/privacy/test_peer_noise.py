@@ -1,4 +1,4 @@
-"""An agent's noise and what its wake-ups cost."""
+"""A node's noise and what its wake-ups cost."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from fedsieve.privacy import (
 
 LAPLACE = PeerNoise(clip=2.0, records=4, epsilons=(0.5, 1.0, 0.25))
 GAUSSIAN = replace(LAPLACE, law="gaussian", delta=1e-6)
-BOTH = pytest.mark.parametrize("agent", [LAPLACE, GAUSSIAN], ids=["laplace", "gaussian"])
+BOTH = pytest.mark.parametrize("node", [LAPLACE, GAUSSIAN], ids=["laplace", "gaussian"])
 
 
-def draws(agent: PeerNoise, wake_up: int, n: int = 100_000) -> np.ndarray:
-    sent = agent.release(torch.zeros(agent.records, n), wake_up, np.random.default_rng(3))
+def draws(node: PeerNoise, wake_up: int, n: int = 100_000) -> np.ndarray:
+    sent = node.release(torch.zeros(node.records, n), wake_up, np.random.default_rng(3))
     return sent.numpy()
 
 
@@ -36,12 +36,12 @@ def draws(agent: PeerNoise, wake_up: int, n: int = 100_000) -> np.ndarray:
 
 @BOTH
 @pytest.mark.parametrize("wake_up", [0, 1, 2])
-def test_the_noise_is_as_large_as_stated_and_of_its_law(agent: PeerNoise, wake_up: int) -> None:
-    noise, std = draws(agent, wake_up), agent.noise_std(wake_up)
-    kurtosis = 6 if agent.law == "laplace" else 3
+def test_the_noise_is_as_large_as_stated_and_of_its_law(node: PeerNoise, wake_up: int) -> None:
+    noise, std = draws(node, wake_up), node.noise_std(wake_up)
+    kurtosis = 6 if node.law == "laplace" else 3
     error = math.sqrt((kurtosis - 1) / len(noise))
     assert abs(noise.var() / std**2 - 1) < 4 * error
-    law = stats.laplace(scale=std / math.sqrt(2)) if agent.law == "laplace" else stats.norm(0, std)
+    law = stats.laplace(scale=std / math.sqrt(2)) if node.law == "laplace" else stats.norm(0, std)
     assert stats.kstest(noise, law.cdf).pvalue > 1e-4
 
 
@@ -67,26 +67,26 @@ RECORDS = st.lists(
 )
 
 
-def clipped_mean(agent: PeerNoise, rows: list[list[float]]) -> Tensor:
+def clipped_mean(node: PeerNoise, rows: list[list[float]]) -> Tensor:
     gradients = torch.tensor(rows, dtype=torch.float64)
-    return agent.clipped_sum(gradients) / agent.records
+    return node.clipped_sum(gradients) / node.records
 
 
 @BOTH
 @given(rows=RECORDS, outputs=st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=3))
 def test_replacing_a_record_moves_the_mean_by_what_the_noise_is_scaled_to(
-    agent: PeerNoise, rows: list[list[float]], outputs: list[float]
+    node: PeerNoise, rows: list[list[float]], outputs: list[float]
 ) -> None:
-    here, there = clipped_mean(agent, rows[:4]), clipped_mean(agent, [*rows[:3], rows[4]])
-    order = 1 if agent.law == "laplace" else 2
-    bound = 2 * agent.clip / agent.records
+    here, there = clipped_mean(node, rows[:4]), clipped_mean(node, [*rows[:3], rows[4]])
+    order = 1 if node.law == "laplace" else 2
+    bound = 2 * node.clip / node.records
     assert float(torch.linalg.vector_norm(here - there, ord=order)) <= bound * (1 + 1e-9)
-    without = agent.clipped_sum(torch.tensor([*rows[:3], [0.0] * 3]))
-    moved = torch.linalg.vector_norm(agent.clipped_sum(torch.tensor(rows[:4])) - without, ord=order)
-    assert float(moved) <= agent.clip * (1 + 1e-6)  # one record more or less, in float32
-    if agent.law == "laplace":  # the ratio of the densities, at any output
-        for wake_up, epsilon in enumerate(agent.epsilons):
-            scale = agent.noise_std(wake_up) / math.sqrt(2)
+    without = node.clipped_sum(torch.tensor([*rows[:3], [0.0] * 3]))
+    moved = torch.linalg.vector_norm(node.clipped_sum(torch.tensor(rows[:4])) - without, ord=order)
+    assert float(moved) <= node.clip * (1 + 1e-6)  # one record more or less, in float32
+    if node.law == "laplace":  # the ratio of the densities, at any output
+        for wake_up, epsilon in enumerate(node.epsilons):
+            scale = node.noise_std(wake_up) / math.sqrt(2)
             y = torch.tensor(outputs).double()
             ratio = ((y - there).abs() - (y - here).abs()).sum() / scale
             assert abs(float(ratio)) <= epsilon * (1 + 1e-9)
@@ -95,15 +95,15 @@ def test_replacing_a_record_moves_the_mean_by_what_the_noise_is_scaled_to(
 def test_a_worst_case_reaches_the_bound() -> None:
     """No smaller noise would do: the clip is not looser than it has to be."""
     rows = [[9.0, 0.0, 0.0], [0.0] * 3, [0.0] * 3, [0.0] * 3, [-9.0, 0.0, 0.0]]
-    for agent in (LAPLACE, GAUSSIAN):
-        moved = clipped_mean(agent, rows[:4]) - clipped_mean(agent, [rows[4], *rows[1:4]])
-        assert float(moved.norm()) == pytest.approx(2 * agent.clip / agent.records)
+    for node in (LAPLACE, GAUSSIAN):
+        moved = clipped_mean(node, rows[:4]) - clipped_mean(node, [rows[4], *rows[1:4]])
+        assert float(moved.norm()) == pytest.approx(2 * node.clip / node.records)
 
 
 @BOTH
-def test_the_law_follows_the_norm(agent: PeerNoise) -> None:
-    total = agent.clipped_sum(torch.tensor([[3.0, 4.0], [0.1, 0.0], [math.nan, 1.0], [0.0, 0.0]]))
-    length = 7.0 if agent.law == "laplace" else 5.0
+def test_the_law_follows_the_norm(node: PeerNoise) -> None:
+    total = node.clipped_sum(torch.tensor([[3.0, 4.0], [0.1, 0.0], [math.nan, 1.0], [0.0, 0.0]]))
+    length = 7.0 if node.law == "laplace" else 5.0
     expected = torch.tensor([3.0, 4.0]).double() * 2.0 / length + torch.tensor([0.1, 0.0])
     assert torch.allclose(total, expected.double())
 
@@ -134,6 +134,22 @@ def test_gaussian_wake_ups_cost_one_gaussian_exactly() -> None:
     assert epsilon < plan.published(20, 1e-5)
 
 
+@BOTH
+def test_the_sentence_says_all_that_the_figure_depends_on(node: PeerNoise) -> None:
+    said, epsilon = node.sentence(3, 1e-5), node.spent(3, 1e-5)
+    assert epsilon <= float(said.split()[2]) < epsilon + 1.01e-4
+    for words in (
+        "delta = 1e-05",
+        "unit: record",
+        "one record replaced",
+        "3 wake-ups",
+        "no sampli",
+    ):
+        assert words in said
+    assert node.law.capitalize() in said
+    assert ("Balle and Wang" in said) == (node.law == "gaussian")
+
+
 @given(
     kept=st.floats(0.3, 1),
     wake_ups=st.integers(1, 6),
@@ -156,19 +172,19 @@ def test_the_split_leaves_the_least_noise_at_the_end(
 
 
 def test_noisy_collaboration_beats_learning_alone_without_noise_where_records_are_few() -> None:
-    """The recursion itself: agents on a complete graph look for the same mean.
+    """The recursion itself: nodes on a complete graph look for the same mean.
 
-    L_i = |theta - x|^2 / 2 averaged over the agent's records x, c_i = 1, W_ij = 1.
+    L_i = |theta - x|^2 / 2 averaged over the node's records x, c_i = 1, W_ij = 1.
     """
     rng = np.random.default_rng(0)
-    agents, m, k, mu, wake_ups = 40, 4, 4, 0.1, 12
-    records = torch.from_numpy(1 + 2 * rng.normal(size=(agents, m, k)))
+    nodes, m, k, mu, wake_ups = 40, 4, 4, 0.1, 12
+    records = torch.from_numpy(1 + 2 * rng.normal(size=(nodes, m, k)))
     alpha = 1 / (1 + mu)
     plan = PeerNoise(6.0, m, split_budget(12.0, wake_ups))
-    theta, woken = torch.zeros(agents, k, dtype=torch.float64), [0] * agents
-    for i in rng.permutation(np.repeat(np.arange(agents), wake_ups)):
+    theta, woken = torch.zeros(nodes, k, dtype=torch.float64), [0] * nodes
+    for i in rng.permutation(np.repeat(np.arange(nodes), wake_ups)):
         g = plan.release(theta[i] - records[i], woken[i], rng)
-        neighbours = (theta.sum(0) - theta[i]) / (agents - 1)
+        neighbours = (theta.sum(0) - theta[i]) / (nodes - 1)
         theta[i] = (1 - alpha) * theta[i] + alpha * (neighbours - mu * g)
         woken[i] += 1
     together, alone = ((x - 1).square().sum(1).mean() for x in (theta, records.mean(1)))

@@ -1,7 +1,7 @@
-"""Personalised peer-to-peer learning: every agent noises its own gradient when it wakes up.
+"""Personalised peer-to-peer learning: every node noises its own gradient when it wakes up.
 
 A. Bellet, R. Guerraoui, M. Taziki, M. Tommasi, "Personalized and Private Peer-to-Peer Machine
-Learning", AISTATS 2018. Agent i holds m_i records and a model Theta_i. At its t-th wake-up it takes
+Learning", AISTATS 2018. Node i holds m_i records and a model Theta_i. At its t-th wake-up it takes
 one step towards its neighbours and against its gradient, and sends the new model to them::
 
     g_i = grad L_i(Theta_i) + eta_i(t)
@@ -12,16 +12,16 @@ one step towards its neighbours and against its gradient, and sends the new mode
 
 with grad L_i the mean over all m_i records, and L_0 the Lipschitz constant of one record's loss.
 Here a record's gradient is clipped to L_0, so that it holds for any loss. Neighbours differ in one
-record of the agent, replaced by another: m_i is public, and the mean moves by at most 2 L_0 / m_i.
+record of the node, replaced by another: m_i is public, and the mean moves by at most 2 L_0 / m_i.
 sigma_i(t) is the least at which one such Gaussian release is (epsilon_i(t), delta_i)-DP.
 
-What an agent has spent depends on its own records and wake-ups alone, whatever its neighbours do
+What a node has spent depends on its own records and wake-ups alone, whatever its neighbours do
 with its models. The paper composes T_i wake-ups by the theorem in `fedsieve.privacy.pure`, with
 
     delta = 1 - (1 - delta') prod_t (1 - delta_i(t));
 
 `PeerNoise.published` is that and `PeerNoise.spent` the tight figure. Both count from a start that
-does not depend on the agent's records; a local model in its place has to be paid for as well.
+does not depend on the node's records; a local model in its place has to be paid for as well.
 
 Later wake-ups deserve more of the budget: an error that is made early shrinks by every later step.
 `split_budget` minimises sum_t rho^(T - t) / epsilon_t^2, the noise left at the end if each wake-up
@@ -38,26 +38,28 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from fedsieve.privacy._grid import grid_spacing, to_grid
-from fedsieve.privacy.accounting import compose
+from fedsieve.privacy.accounting import GAUSSIAN, compose
 from fedsieve.privacy.calibration import noise_multiplier
 from fedsieve.privacy.gaussian import GaussianMechanism
-from fedsieve.privacy.guarantee import Event, check_epsilon, check_target
+from fedsieve.privacy.guarantee import NEIGHBOURS, Event, check_epsilon, check_target
 from fedsieve.privacy.pure import advanced_composition, optimal_composition
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+PURE = "optimal composition of pure releases"
+
 PeerLaw = Literal["laplace", "gaussian"]
-"""Of an agent's noise."""
+"""Of a node's noise."""
 
 
 @dataclass(frozen=True)
 class PeerNoise:
-    """One agent's plan: what each of its wake-ups may cost, and the noise that follows from it.
+    """One node's plan: what each of its wake-ups may cost, and the noise that follows from it.
 
     Args:
         clip: L_0 > 0, norm that no record's gradient exceeds: l1 (Laplace) or l2 (Gaussian).
-        records: m_i >= 1, public number of the agent's records.
+        records: m_i >= 1, public number of the node's records.
         epsilons: epsilon_i(t) > 0 of wake-ups 0, 1, ...; there is no noise for any later one.
         law: ``laplace`` or ``gaussian``.
         delta: delta_i of each Gaussian wake-up, in (0, 1); 0 with Laplace noise.
@@ -67,10 +69,10 @@ class PeerNoise:
 
     Example:
         >>> import torch
-        >>> agent = PeerNoise(clip=1.0, records=100, epsilons=split_budget(2.0, wake_ups=40))
-        >>> round(agent.published(40, delta=1e-2), 3), round(agent.spent(40, delta=1e-2), 3)
+        >>> node = PeerNoise(clip=1.0, records=100, epsilons=split_budget(2.0, wake_ups=40))
+        >>> round(node.published(40, delta=1e-2), 3), round(node.spent(40, delta=1e-2), 3)
         (0.891, 0.492)
-        >>> agent.release(torch.zeros(100, 2), 0, np.random.default_rng(0)).round(decimals=3)
+        >>> node.release(torch.zeros(100, 2), 0, np.random.default_rng(0)).round(decimals=3)
         tensor([0.2640, 0.4070], dtype=torch.float64)
     """
 
@@ -115,7 +117,7 @@ class PeerNoise:
         if len(gradients) != self.records or gradients.ndim != 2:
             raise ValueError(
                 f"gradients has shape {tuple(gradients.shape)}; needed is ({self.records}, k): the "
-                "agent's public number of records"
+                "node's public number of records"
             )
         finite = gradients.isfinite().all(dim=1, keepdim=True)
         held = torch.where(finite, gradients, 0.0).double()
@@ -130,9 +132,9 @@ class PeerNoise:
         It lies on a public grid, see `fedsieve.privacy.gaussian`.
 
         Args:
-            gradients: One per record of the agent, (m_i, k).
+            gradients: One per record of the node, (m_i, k).
             wake_up: How many wake-ups came before this one; each is released once.
-            generator: The agent's own noise stream.
+            generator: The node's own noise stream.
 
         Raises:
             ValueError: As `noise_std` and `clipped_sum`.
@@ -186,6 +188,30 @@ class PeerNoise:
         events = [Event(_least_multiplier(epsilon, self.delta), 1.0, 1) for epsilon in spent]
         return compose(events, delta, "replace-one").epsilon
 
+    def sentence(self, wake_ups: int, delta: float) -> str:
+        r"""What `spent` says, with all that it depends on, the epsilon rounded up.
+
+        Example:
+            >>> said = PeerNoise(1.0, 100, (0.5, 0.5)).sentence(2, delta=1e-6)
+            >>> print(*said.split("; "), sep=";\n")
+            epsilon = 1.0000 at delta = 1e-06 (unit: record;
+            neighbours: one record replaced by another;
+            no sampling: every wake-up may use every record;
+            2 wake-ups with Laplace noise;
+            accountant: optimal composition of pure releases)
+        """
+        words = "; ".join(
+            (
+                "unit: record",
+                f"neighbours: {NEIGHBOURS['replace-one'].format(unit='record')}",
+                "no sampling: every wake-up may use every record",
+                f"{wake_ups} wake-ups with {self.law.capitalize()} noise",
+                f"accountant: {PURE if self.law == 'laplace' else GAUSSIAN}",
+            )
+        )
+        epsilon = math.ceil(self.spent(wake_ups, delta) * 1e4) / 1e4
+        return f"epsilon = {epsilon:.4f} at delta = {delta:g} ({words})"
+
     def _gaussian(self, wake_up: int) -> GaussianMechanism:
         sigma = _least_multiplier(self._epsilon(wake_up), self.delta)
         return GaussianMechanism(self.clip, sigma, self.records)
@@ -206,7 +232,7 @@ class PeerNoise:
 
 
 def split_budget(epsilon: float, wake_ups: int, kept: float = 1.0) -> tuple[float, ...]:
-    """How an agent divides its budget, sum_t epsilon_t = epsilon, over its wake-ups.
+    """How a node divides its budget, sum_t epsilon_t = epsilon, over its wake-ups.
 
     Args:
         epsilon: Budget by basic composition, > 0.
