@@ -28,6 +28,7 @@ from fedsieve.experiments.toml import ConfigError
 from fedsieve.learning.data import Dataset
 from fedsieve.learning.datasets.own import from_arrays
 from fedsieve.poisoning import ALIE, Knowledge, MessageAttack, Scene
+from fedsieve.privacy import epsilon
 from fedsieve.randomness import Streams
 
 SUMMARY_KEYS = [
@@ -380,6 +381,18 @@ def test_noise_is_calibrated_to_the_target(own: Dataset) -> None:
     mechanism = {"noise_multiplier": result.summary["noise_multiplier"], "delta": 1e-4}
     same = fedsieve.run(settings(privacy=mechanism), data=own)
     assert same.summary["epsilon"] == pytest.approx(result.summary["epsilon"])
+
+
+@pytest.mark.parametrize("name", ["scaffold", "fedavg", "peer-to-peer"])
+def test_every_local_step_counts_in_the_calibrated_noise(
+    name: str, own: Dataset, undrawn: None
+) -> None:
+    algorithm = {"name": name, "lr": 0.1, "batch": 10, "local_steps": 4}
+    result = fedsieve.run(settings(algorithm=algorithm, privacy={"epsilon": 3.0}), data=own)
+    assert 2.97 < result.summary["epsilon"] <= 3.0
+    sigma, delta = result.summary["noise_multiplier"], result.summary["delta"]
+    by_hand = epsilon(sigma, 10 / 30, 6 * 4, delta)  # six rounds of four steps
+    assert result.summary["epsilon"] == by_hand.epsilon
 
 
 def test_the_budget_of_partial_participation_is_that_of_the_client_who_takes_part_most(

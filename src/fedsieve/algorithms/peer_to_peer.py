@@ -9,6 +9,11 @@ Models over Networks", AISTATS 2017, in its synchronous form::
 F is the average, or a robust rule that every node applies to its own neighbourhood. a = 1 on a
 complete graph is federated averaging; a < 1 keeps each node's model its own. A node whose
 neighbourhood is too small this round for its rule to outvote f keeps y_i.
+
+With a privacy mechanism every one of the K gradients is noised, and K releases are charged for each
+round in which the node is awake. With K = 1 and all of a node's records in the batch that is the
+Gaussian mechanism of A. Bellet, R. Guerraoui, M. Taziki, M. Tommasi, AISTATS 2018; its own
+accounting is in `fedsieve.privacy.peer_noise`.
 """
 
 from __future__ import annotations

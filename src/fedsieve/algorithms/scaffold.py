@@ -10,7 +10,8 @@ Controlled Averaging for Federated Learning", ICML 2020 (Algorithm 1, option II)
 
 Both halves travel in one message of 2k numbers; variates live in R^k. With a privacy mechanism
 every g_i is noised before it is used, so the variates are post-processing (as in DP-SCAFFOLD:
-M. Noble, A. Bellet, A. Dieuleveut, AISTATS 2022) and K releases are charged a round.
+M. Noble, A. Bellet, A. Dieuleveut, AISTATS 2022) and K releases are charged a round. The paper's
+own accounting is in `fedsieve.privacy.dp_scaffold`.
 """
 
 from __future__ import annotations

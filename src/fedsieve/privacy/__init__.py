@@ -11,6 +11,7 @@ from fedsieve.privacy.calibration import noise_multiplier as noise_multiplier
 from fedsieve.privacy.client_ledger import ClientLedger as ClientLedger
 from fedsieve.privacy.client_ledger import LedgerError as LedgerError
 from fedsieve.privacy.correlated import CorrelatedGaussian as CorrelatedGaussian
+from fedsieve.privacy.dp_scaffold import DPScaffold as DPScaffold
 from fedsieve.privacy.gaussian import GaussianMechanism as GaussianMechanism
 from fedsieve.privacy.gaussian import Released as Released
 from fedsieve.privacy.guarantee import Event as Event
@@ -24,6 +25,10 @@ from fedsieve.privacy.ledger import Ledger as Ledger
 from fedsieve.privacy.limits import Limits as Limits
 from fedsieve.privacy.limits import RefusedError as RefusedError
 from fedsieve.privacy.limits import Terms as Terms
+from fedsieve.privacy.peer_noise import PeerNoise as PeerNoise
+from fedsieve.privacy.peer_noise import split_budget as split_budget
+from fedsieve.privacy.pure import advanced_composition as advanced_composition
+from fedsieve.privacy.pure import optimal_composition as optimal_composition
 from fedsieve.privacy.reconstruction import prior_success as prior_success
 from fedsieve.privacy.reconstruction import reconstruction_bound as reconstruction_bound
 from fedsieve.privacy.settings import Setting as Setting
@@ -39,6 +44,7 @@ __all__ = [
     "BudgetExceededError",
     "ClientLedger",
     "CorrelatedGaussian",
+    "DPScaffold",
     "Event",
     "GaussianMechanism",
     "Guarantee",
@@ -47,6 +53,7 @@ __all__ = [
     "Ledger",
     "LedgerError",
     "Limits",
+    "PeerNoise",
     "RefusedError",
     "Relation",
     "Released",
@@ -57,6 +64,7 @@ __all__ = [
     "Trust",
     "Turn",
     "Unit",
+    "advanced_composition",
     "compose",
     "epsilon",
     "epsilon_curve",
@@ -64,8 +72,10 @@ __all__ = [
     "max_sampling_rate",
     "max_steps",
     "noise_multiplier",
+    "optimal_composition",
     "prior_success",
     "reconstruction_bound",
+    "split_budget",
     "table",
     "trade_off",
 ]
