@@ -383,3 +383,10 @@ def test_our_own_errors_are_a_line_and_bugs_a_trace(
     fail(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         call("run", "--out", "there")
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "fedsieve", "version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"fedsieve {__version__}\n"
