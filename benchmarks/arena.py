@@ -39,14 +39,12 @@ def main() -> None:
         seconds = time.perf_counter() - began
         found = json.loads((out / "arena.json").read_text())
         table = (out / "arena.md").read_text()
-        (heat,) = out.glob("figures/*heat*.png")
+        (heat,) = out.glob("figures/heat_map_*.png")
         shutil.copy(heat, RESULTS / "arena.png")
     runs = sum(place["state"] == "done" for place in found["places"])
     word = "met" if seconds <= TARGET else "MISSED"
     took = f"{runs} runs in {seconds:.0f} s on {os.cpu_count()} cores"
     verdict = f"{word}: {took}; asked {TARGET:.0f} s"
-        f"{word}: {cells} runs in {seconds:.0f} s on {os.cpu_count()} cores; asked {TARGET:.0f} s"
-    )
     print(f"{table}\n{verdict}")
     facts = {"seconds": round(seconds, 1), "runs": runs, "machine": machine(), "arena": found}
     (RESULTS / "arena.json").write_text(json.dumps(facts, indent=1) + "\n")
