@@ -65,7 +65,7 @@ def finished(process):
 
 def account(path):
     with ClientLedger(path, "ward", LIMITS) as ledger:
-        return sum(steps for _, _, steps in ledger.spent())
+        return sum(event.steps for event in ledger.spent())
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -21,6 +21,9 @@ from fedsieve.privacy.guarantee import Trust as Trust
 from fedsieve.privacy.guarantee import Unit as Unit
 from fedsieve.privacy.integers import IntegerMechanism as IntegerMechanism
 from fedsieve.privacy.ledger import Ledger as Ledger
+from fedsieve.privacy.ledger_view import Account as Account
+from fedsieve.privacy.ledger_view import RunAccount as RunAccount
+from fedsieve.privacy.ledger_view import accounts as accounts
 from fedsieve.privacy.limits import Limits as Limits
 from fedsieve.privacy.limits import RefusedError as RefusedError
 from fedsieve.privacy.limits import Terms as Terms
@@ -35,6 +38,7 @@ from fedsieve.privacy.tradeoff import TradeOff as TradeOff
 from fedsieve.privacy.tradeoff import trade_off as trade_off
 
 __all__ = [
+    "Account",
     "AdaptiveClip",
     "BudgetExceededError",
     "ClientLedger",
@@ -51,12 +55,14 @@ __all__ = [
     "Relation",
     "Released",
     "Row",
+    "RunAccount",
     "Setting",
     "Terms",
     "TradeOff",
     "Trust",
     "Turn",
     "Unit",
+    "accounts",
     "compose",
     "epsilon",
     "epsilon_curve",

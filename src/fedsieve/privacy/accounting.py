@@ -63,6 +63,7 @@ def epsilon(
     relation: Relation = "add-remove",
     unit: Unit = "record",
     law: Law = "gaussian",
+    variance: float | None = None,
 ) -> Guarantee:
     """The guarantee of equal releases.
 
@@ -74,12 +75,14 @@ def epsilon(
         relation: Neighbouring relation.
         unit: What is protected.
         law: Of the noise.
+        variance: Of Skellam noise, in units of the integers.
 
     Example:
         >>> round(epsilon(1.0, 0.01, 1000, 1e-5).epsilon, 2)
         1.83
     """
-    return compose([Event(noise_multiplier, sampling_rate, steps, law)], delta, relation, unit)
+    event = Event(noise_multiplier, sampling_rate, steps, law, variance)
+    return compose([event], delta, relation, unit)
 
 
 def epsilon_curve(
