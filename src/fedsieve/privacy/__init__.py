@@ -27,6 +27,8 @@ from fedsieve.privacy.ledger_view import accounts as accounts
 from fedsieve.privacy.limits import Limits as Limits
 from fedsieve.privacy.limits import RefusedError as RefusedError
 from fedsieve.privacy.limits import Terms as Terms
+from fedsieve.privacy.publications import Published as Published
+from fedsieve.privacy.publications import published as published
 from fedsieve.privacy.reconstruction import prior_success as prior_success
 from fedsieve.privacy.reconstruction import reconstruction_bound as reconstruction_bound
 from fedsieve.privacy.settings import Setting as Setting
@@ -51,6 +53,7 @@ __all__ = [
     "Ledger",
     "LedgerError",
     "Limits",
+    "Published",
     "RefusedError",
     "Relation",
     "Released",
@@ -71,6 +74,7 @@ __all__ = [
     "max_steps",
     "noise_multiplier",
     "prior_success",
+    "published",
     "reconstruction_bound",
     "table",
     "trade_off",

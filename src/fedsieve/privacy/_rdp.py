@@ -46,7 +46,7 @@ def rdp_epsilon(events: tuple[Event, ...], delta: float, relation: Relation) -> 
             return rdp_epsilon(doubled, delta, "add-remove")
         return integer_epsilon(events, delta, relation)
     accountant = RdpAccountant()
-    with _quietly():
+    with quietly():
         for e in events:
             gaussian = GaussianDpEvent(e.noise_multiplier)
             accountant.compose(PoissonSampledDpEvent(e.sampling_rate, gaussian), e.steps)
@@ -63,12 +63,12 @@ def integer_epsilon(events: tuple[Event, ...], delta: float, relation: Relation)
         rdp = [4 * _total(events, a) for a in ORDERS]
     else:
         rdp = [_replaced(events, a) for a in ORDERS]
-    with _quietly():
+    with quietly():
         return float(compute_epsilon(ORDERS, rdp, delta)[0])
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Keep the library from telling which orders it leaves out: the bound holds for any orders."""
     logger = logging.getLogger("absl")
     logger.addFilter(_never)
