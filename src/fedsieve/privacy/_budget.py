@@ -80,19 +80,21 @@ class Budget:
         """
         if self.limit is None:
             return MOST_STEPS
-        held, limit = tuple(spent), self.limit
+        held, limit = merge(spent), self.limit
 
         def fits(messages: int) -> bool:
             more = replace(message, steps=messages * message.steps)
             return self._fits(merge([*held, more]), limit)
 
-        return largest(fits, 0, MOST_STEPS) if fits(0) else 0
+        return largest(fits, 0, self._steps(message, limit) // message.steps) if fits(0) else 0
 
     def _fits(self, events: tuple[Event, ...], limit: float) -> bool:
         if len(events) == 1:  # the usual case: one look-up a round
-            (e,) = events
-            return e.steps <= max_steps(
-                limit, e.noise_multiplier, e.sampling_rate, self.delta, self.relation, e.law,
-                e.variance,
-            )  # fmt: skip
+            return events[0].steps <= self._steps(events[0], limit)
         return self.guarantee(events).epsilon <= limit
+
+    def _steps(self, e: Event, limit: float) -> int:
+        """How many steps of this kind alone fit."""
+        return max_steps(
+            limit, e.noise_multiplier, e.sampling_rate, self.delta, self.relation, e.law, e.variance
+        )
