@@ -219,6 +219,10 @@ def test_the_curve_is_an_upper_bound_with_an_exact_end():
     exact = epsilon_curve(2.0, 0.05, [1, 2, 40], DELTA)
     assert exact == [epsilon(2.0, 0.05, t, DELTA).epsilon for t in (1, 2, 40)]
     assert epsilon_curve(2.0, 0.05, [], DELTA) == []
+    integers = epsilon_curve(2.0, 0.05, [1, 40], DELTA, law="discrete-gaussian")
+    assert (
+        integers[-1] == epsilon(2.0, 0.05, 40, DELTA, law="discrete-gaussian").epsilon > exact[-1]
+    )
 
 
 @pytest.mark.parametrize(

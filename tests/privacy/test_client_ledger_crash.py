@@ -180,7 +180,7 @@ _ledger_file.opened(Path(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize("place", [3, 5, 7, 9])
+@pytest.mark.parametrize("place", [4, 8])
 def test_killed_while_an_old_ledger_is_brought_up_nothing_is_forgotten(tmp_path, place):
     path = tmp_path / "ledger.db"
     first_version(path)

@@ -53,7 +53,10 @@ def ledger(
         return
     for number, one in enumerate(told):
         say(("\n" if number else "") + str(one["data"]))
-        budget = f"epsilon = {one['budget']:g} at delta = {one['delta']:g}"
+        budget = (
+            f"epsilon = {one['budget']:g} at delta = {one['delta']:g} per {one['unit']}, "
+            f"{one['relation']}"
+        )
         rows = [("budget", budget), ("spent", one["statement"])]
         rows += [("left", _words(left)) for left in one["left"]]
         rows += [(f"run {run['run']}", _history(run)) for run in one["runs"]]
@@ -77,15 +80,18 @@ def _words(left: dict[str, Any]) -> str:
     from fedsieve.privacy.guarantee import LAWS
 
     law = LAWS[left["law"]]
-    each = "1 release" if left["steps"] == 1 else f"{left['steps']} releases"
     return (
-        f"{left['messages']} messages of {each}, {law} noise of multiplier "
-        f"{left['noise_multiplier']:g}, sampling rate {left['sampling_rate']:g}"
+        f"{_count(left['messages'], 'message')} of {_count(left['steps'], 'release')}, {law} noise "
+        f"of multiplier {left['noise_multiplier']:g}, sampling rate {left['sampling_rate']:g}"
     )
 
 
 def _history(run: dict[str, Any]) -> str:
     return (
-        f"{run['rounds']} rounds from {run['first']} to {run['last']}, {run['steps']} releases; "
-        f"{run['kept']} messages kept to be sent again"
+        f"{_count(run['rounds'], 'round')} from {run['first']} to {run['last']}, "
+        f"{_count(run['steps'], 'release')}; {_count(run['kept'], 'message')} kept to be sent again"
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

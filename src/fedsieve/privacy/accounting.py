@@ -92,6 +92,8 @@ def epsilon_curve(
     delta: float,
     relation: Relation = "add-remove",
     points: int = 24,
+    law: Law = "gaussian",
+    variance: float | None = None,
 ) -> list[float]:
     """Epsilon after each of the given numbers of steps, from above.
 
@@ -107,6 +109,8 @@ def epsilon_curve(
         delta: In (0, 1).
         relation: Neighbouring relation.
         points: How many counts to compute, >= 1.
+        law: Of the noise.
+        variance: Of Skellam noise, in units of the integers.
 
     Raises:
         ValueError: ``steps`` decreases, or an argument is out of range.
@@ -119,9 +123,8 @@ def epsilon_curve(
         return []
     places = (math.ceil(len(steps) * (i / points) ** 2) for i in range(1, points + 1))
     computed = sorted({steps[place - 1] for place in places})
-    values = [
-        epsilon(noise_multiplier, sampling_rate, t, delta, relation).epsilon for t in computed
-    ]
+    events = [Event(noise_multiplier, sampling_rate, t, law, variance) for t in computed]
+    values = [compose([event], delta, relation).epsilon for event in events]
     return [values[bisect.bisect_left(computed, t)] for t in steps]
 
 

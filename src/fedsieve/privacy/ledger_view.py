@@ -1,7 +1,7 @@
 """What the operator of a client wants to know of its ledger: budgets, what is spent, what is left.
 
 The file is only read: looking at it neither opens a budget nor waits for a client that is sending,
-and it shows no message.
+and it shows no message. (SQLite may leave its two helper files, -wal and -shm, beside it.)
 """
 
 from __future__ import annotations
