@@ -83,7 +83,7 @@ def table(
 
 
 def published(as_json: Json = False) -> None:
-    """Published epsilons beside ours for the same releases, and why they differ."""
+    """Published epsilons beside ours, and why they differ."""
     from fedsieve.privacy.publications import published as known
 
     rows = list(known())

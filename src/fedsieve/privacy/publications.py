@@ -1,8 +1,7 @@
 """Epsilons of the literature, by the method of their time and by ours.
 
 A published epsilon is repeated here only where it was read in the publication; the others are
-recomputed by the method that the publication describes, and stand beside ours for the same
-releases. The two methods are
+recomputed by the method that the publication describes, and stand beside ours. The methods are
 
 * the moments accountant: Renyi divergences of the sampled Gaussian, and
   epsilon = D_a + log(1/delta) / (a - 1)   (Abadi et al., "Deep Learning with Differential Privacy",
@@ -37,8 +36,10 @@ _LOOSER = (
     "distributions keep"
 )
 _FIXED = (
-    "that bound costs a factor for every order and allows few of them; ours counts the records' "
-    "samples as Poisson samples, and the sampling of clients not at all"
+    "that bound costs a factor at every order and allows few of them, although it counts the noise "
+    "of a whole round and the sampling of clients, for who sees averages only (which is no "
+    "guarantee where a client goes on from its own noisy gradients); ours counts neither and holds against "
+    "the server, with the records' samples taken as Poisson samples"
 )
 
 
@@ -52,7 +53,7 @@ class Published:
         printed: What was read there; ``None`` where it was not read.
         theirs: Recomputed by the publication's method,
         method: whose name this is.
-        ours: The same releases by our accountant, with relation, delta and all else.
+        ours: What holds by our accountant, with relation, delta and all else.
         gap: Why they differ.
     """
 
@@ -169,6 +170,6 @@ def _scaffold() -> Iterator[Published]:
     for T in (100, 400):
         theirs = fixed_size_epsilon(seen, share, K, share, T, delta)
         # over the clip, which a replaced record moves the sum by twice, sigma_g is 2 sigma_g
-        ours = epsilon(2 * seen, share, K * T, delta, "replace-one")
-        name = f"sigma_g = 60, K = 50, {T} rounds, against who sees the aggregates"
+        ours = epsilon(2 * sigma_g, share, K * T, delta, "replace-one")
+        name = f"sigma_g = 60, K = 50, {T} rounds"
         yield Published(name, source, None, theirs, FIXED_SIZE, ours, _FIXED)
