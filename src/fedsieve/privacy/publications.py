@@ -38,8 +38,8 @@ _LOOSER = (
 _FIXED = (
     "that bound costs a factor at every order and allows few of them, although it counts the noise "
     "of a whole round and the sampling of clients, for who sees averages only (which is no "
-    "guarantee where a client goes on from its own noisy gradients); ours counts neither and holds against "
-    "the server, with the records' samples taken as Poisson samples"
+    "guarantee where a client goes on from its own noisy gradients); ours counts neither and holds "
+    "against the server, with the records' samples taken as Poisson samples"
 )
 
 
