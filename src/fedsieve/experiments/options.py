@@ -102,7 +102,8 @@ def check(aggregation: Aggregation) -> None:
         if key not in known and aggregation.rule is None and key in _all(components("rule")):
             continue
         if key not in known:
-            raise ValueError(f"unknown key aggregation.{key}{_hint(key, aggregation, known)}")
+            hint = _hint(key, aggregation, known)
+            raise ValueError(f"unknown key aggregation.{key}={value!r}{hint}")
         for kind in known[key]:
             try:
                 TypeAdapter(kind).validate_python(value, strict=True)

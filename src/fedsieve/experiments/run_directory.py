@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -218,7 +219,8 @@ class RunDirectory:
         """Never write over what another run has left.
 
         Raises:
-            ConfigError: The directory holds a run that is finished or can be resumed, or is none.
+            ConfigError: The directory holds a run that is finished or can be resumed, or is none;
+                or nothing can be written there.
         """
         if self.path.exists() and not self.path.is_dir():
             raise toml.ConfigError(f"{self.path} is no directory; choose another --out")
@@ -242,6 +244,13 @@ class RunDirectory:
                 f"{self.path} holds {foreign[0]}, which no run of FedSieve has written there and a "
                 "run would replace; choose another --out"
             )
+        nearest = next(place for place in (self.path, *self.path.parents) if place.exists())
+        try:
+            tempfile.TemporaryDirectory(dir=nearest).cleanup()
+        except OSError as error:
+            raise toml.ConfigError(
+                f"{self.path} cannot be written: {nearest}: {error.strerror}; choose another --out"
+            ) from error
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -22,11 +22,16 @@ from fedsieve.privacy.guarantee import Trust as Trust
 from fedsieve.privacy.guarantee import Unit as Unit
 from fedsieve.privacy.integers import IntegerMechanism as IntegerMechanism
 from fedsieve.privacy.ledger import Ledger as Ledger
+from fedsieve.privacy.ledger_view import Account as Account
+from fedsieve.privacy.ledger_view import RunAccount as RunAccount
+from fedsieve.privacy.ledger_view import accounts as accounts
 from fedsieve.privacy.limits import Limits as Limits
 from fedsieve.privacy.limits import RefusedError as RefusedError
 from fedsieve.privacy.limits import Terms as Terms
 from fedsieve.privacy.peer_noise import PeerNoise as PeerNoise
 from fedsieve.privacy.peer_noise import split_budget as split_budget
+from fedsieve.privacy.publications import Published as Published
+from fedsieve.privacy.publications import published as published
 from fedsieve.privacy.pure import advanced_composition as advanced_composition
 from fedsieve.privacy.pure import optimal_composition as optimal_composition
 from fedsieve.privacy.reconstruction import prior_success as prior_success
@@ -40,6 +45,7 @@ from fedsieve.privacy.tradeoff import TradeOff as TradeOff
 from fedsieve.privacy.tradeoff import trade_off as trade_off
 
 __all__ = [
+    "Account",
     "AdaptiveClip",
     "BudgetExceededError",
     "ClientLedger",
@@ -54,16 +60,19 @@ __all__ = [
     "LedgerError",
     "Limits",
     "PeerNoise",
+    "Published",
     "RefusedError",
     "Relation",
     "Released",
     "Row",
+    "RunAccount",
     "Setting",
     "Terms",
     "TradeOff",
     "Trust",
     "Turn",
     "Unit",
+    "accounts",
     "advanced_composition",
     "compose",
     "epsilon",
@@ -74,6 +83,7 @@ __all__ = [
     "noise_multiplier",
     "optimal_composition",
     "prior_success",
+    "published",
     "reconstruction_bound",
     "split_budget",
     "table",

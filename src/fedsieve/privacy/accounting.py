@@ -63,6 +63,7 @@ def epsilon(
     relation: Relation = "add-remove",
     unit: Unit = "record",
     law: Law = "gaussian",
+    variance: float | None = None,
 ) -> Guarantee:
     """The guarantee of equal releases.
 
@@ -74,12 +75,14 @@ def epsilon(
         relation: Neighbouring relation.
         unit: What is protected.
         law: Of the noise.
+        variance: Of Skellam noise, in units of the integers.
 
     Example:
         >>> round(epsilon(1.0, 0.01, 1000, 1e-5).epsilon, 2)
         1.83
     """
-    return compose([Event(noise_multiplier, sampling_rate, steps, law)], delta, relation, unit)
+    event = Event(noise_multiplier, sampling_rate, steps, law, variance)
+    return compose([event], delta, relation, unit)
 
 
 def epsilon_curve(
@@ -89,6 +92,8 @@ def epsilon_curve(
     delta: float,
     relation: Relation = "add-remove",
     points: int = 24,
+    law: Law = "gaussian",
+    variance: float | None = None,
 ) -> list[float]:
     """Epsilon after each of the given numbers of steps, from above.
 
@@ -104,6 +109,8 @@ def epsilon_curve(
         delta: In (0, 1).
         relation: Neighbouring relation.
         points: How many counts to compute, >= 1.
+        law: Of the noise.
+        variance: Of Skellam noise, in units of the integers.
 
     Raises:
         ValueError: ``steps`` decreases, or an argument is out of range.
@@ -116,9 +123,8 @@ def epsilon_curve(
         return []
     places = (math.ceil(len(steps) * (i / points) ** 2) for i in range(1, points + 1))
     computed = sorted({steps[place - 1] for place in places})
-    values = [
-        epsilon(noise_multiplier, sampling_rate, t, delta, relation).epsilon for t in computed
-    ]
+    events = [Event(noise_multiplier, sampling_rate, t, law, variance) for t in computed]
+    values = [compose([event], delta, relation).epsilon for event in events]
     return [values[bisect.bisect_left(computed, t)] for t in steps]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context, Decimal
 from typing import Literal, get_args
 
 Relation = Literal["add-remove", "replace-one", "zero-out"]
@@ -31,6 +32,10 @@ LAWS: dict[Law, str] = {
     "skellam": "Skellam",
 }
 
+LEAST_VARIANCE = 2**22
+"""Of the Skellam noise of a run, in units of its integers: 2^11 of them wide, where Skellam noise
+costs no more than Gaussian noise to one part in a million (`fedsieve.privacy._rdp`)."""
+
 NEIGHBOURS: dict[Relation, str] = {
     "add-remove": "one {unit} added or removed",
     "replace-one": "one {unit} replaced by another",
@@ -48,15 +53,18 @@ class Event:
         sampling_rate: Probability with which a record enters a step, in (0, 1].
         steps: How many such releases, >= 0.
         law: Of the noise.
+        variance: Of Skellam noise, and only of it, in units of the integers, > 0: what it costs
+            beyond Gaussian noise of the same multiplier depends on it.
 
     Raises:
-        ValueError: A value outside these ranges.
+        ValueError: A value outside these ranges, or Skellam noise of unknown variance.
     """
 
     noise_multiplier: float
     sampling_rate: float
     steps: int
     law: Law = "gaussian"
+    variance: float | None = None
 
     def __post_init__(self) -> None:
         sigma, q = self.noise_multiplier, self.sampling_rate
@@ -70,6 +78,15 @@ class Event:
             raise ValueError(f"steps={self.steps} must be an integer >= 0")
         if self.law not in get_args(Law):
             raise ValueError(f"law={self.law!r} is not one of {', '.join(get_args(Law))}")
+        variance = self.variance
+        if self.law != "skellam":
+            if variance is not None:
+                raise ValueError(f"variance={variance} belongs to law='skellam', not {self.law!r}")
+        elif variance is None or not (math.isfinite(variance) and variance > 0):
+            raise ValueError(
+                f"variance={variance} must be finite and > 0: what Skellam noise costs depends on "
+                f"its variance in units of the integers (a run keeps to {LEAST_VARIANCE} or more)"
+            )
 
 
 @dataclass(frozen=True)
@@ -126,8 +143,11 @@ class Guarantee:
     def sentence(self) -> str:
         """The statement in one sentence, the epsilon rounded up."""
         noise = ", ".join(f"{s:.6g}" for s in sorted({e.noise_multiplier for e in self.events}))
+        variances = sorted({e.variance for e in self.events if e.variance is not None})
+        if variances:
+            noise += f" and variance {variances[0]:.6g} or more in units of the integers"
         return (
-            f"epsilon = {_round_up(self.epsilon)} at delta = {self.delta:g} "
+            f"epsilon = {rounded_up(self.epsilon)} at delta = {self.delta:g} "
             f"(unit: {self.unit}; neighbours: {NEIGHBOURS[self.relation].format(unit=self.unit)}; "
             f"{self.sampling}; {self.steps} {self.law} releases with noise multiplier "
             f"{noise or 'n/a'}; accountant: {self.accountant})"
@@ -141,11 +161,16 @@ def sensitivity(relation: Relation) -> float:
 
 def merge(events: Iterable[Event]) -> tuple[Event, ...]:
     """The same releases, equal ones counted together, in a fixed order."""
-    steps: dict[tuple[float, float, Law], int] = {}
+    steps: dict[tuple[float, float, Law, float], int] = {}
     for e in events:
-        key = (e.noise_multiplier, e.sampling_rate, e.law)
+        key = (e.noise_multiplier, e.sampling_rate, e.law, e.variance or 0.0)
         steps[key] = steps.get(key, 0) + e.steps
-    return tuple(Event(s, q, t, law) for (s, q, law), t in sorted(steps.items()) if t)
+    return tuple(Event(s, q, t, law, v or None) for (s, q, law, v), t in sorted(steps.items()) if t)
+
+
+def kept_variance(law: Law) -> float | None:
+    """The variance that the mechanisms of a run keep to at least, for events of this law."""
+    return float(LEAST_VARIANCE) if law == "skellam" else None
 
 
 def check_target(delta: float, relation: str, unit: str = "record") -> None:
@@ -174,5 +199,17 @@ def check_epsilon(epsilon: float, name: str = "epsilon") -> None:
         raise ValueError(f"{name}={epsilon} must be finite and > 0")
 
 
-def _round_up(epsilon: float) -> str:
-    return f"{math.ceil(epsilon * 1e4) / 1e4:.4f}" if math.isfinite(epsilon) else "infinite"
+def rounded_up(epsilon: float) -> str:
+    """Four decimals, or four digits of a small one, never less than the number itself.
+
+    Example:
+        >>> rounded_up(4.37715), rounded_up(4.0), rounded_up(1.23456e-7), rounded_up(0.0)
+        ('4.3772', '4.0000', '1.235e-07', '0.0000')
+    """
+    if not math.isfinite(epsilon):
+        return "infinite"
+    exact = Decimal(epsilon)
+    small = 0 < epsilon < 1e-3
+    places = Decimal(1).scaleb(exact.adjusted() - 3 if small else -4)
+    up = exact.quantize(places, context=Context(prec=400, rounding=ROUND_CEILING))
+    return f"{float(up):.3e}" if small else f"{up:.4f}"

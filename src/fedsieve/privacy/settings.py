@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 from fedsieve.privacy.accounting import epsilon
-from fedsieve.privacy.guarantee import Guarantee, Relation, Unit
+from fedsieve.privacy.guarantee import Guarantee, Law, Relation, Unit
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class Setting:
         delta: In (0, 1).
         relation: Neighbouring relation.
         unit: What is protected.
+        law: Of the noise.
+        variance: Of Skellam noise, in units of the integers.
     """
 
     noise_multiplier: float
@@ -28,6 +30,8 @@ class Setting:
     delta: float
     relation: Relation = "add-remove"
     unit: Unit = "record"
+    law: Law = "gaussian"
+    variance: float | None = None
 
     def guarantee(self) -> Guarantee:
         """What they cost together.
@@ -42,6 +46,8 @@ class Setting:
             self.delta,
             self.relation,
             self.unit,
+            self.law,
+            self.variance,
         )
 
 
