@@ -6,26 +6,18 @@ recomputed by the method that the publication describes, and stand beside ours. 
 * the moments accountant: Renyi divergences of the sampled Gaussian, and
   epsilon = D_a + log(1/delta) / (a - 1)   (Abadi et al., "Deep Learning with Differential Privacy",
   CCS 2016; today's conversion is smaller by log(a) / (a - 1) - log(1 - 1/a));
-* the bound for samples of fixed size, g of the records, and any mechanism of divergences D_j
-  (Wang, Balle, Kasiviswanathan, "Subsampled Renyi Differential Privacy and Analytical Moments
-  Accountant", AISTATS 2019, Theorem 9), which DP-SCAFFOLD (Noble, Bellet, Dieuleveut, AISTATS 2022)
-  applies twice, to the records in K local steps and then to the clients in T rounds:
-
-    (a-1) D'_a = log( 1 + g^2 C(a,2) min(4 (e^D_2 - 1), 2 e^D_2)
-                        + sum_{j=3..a} 2 g^j C(a,j) e^((j-1) D_j) ).
+* the bound for samples of fixed size, applied twice: `fedsieve.privacy.dp_scaffold`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-
-from scipy.special import gammaln, logsumexp
 
 from fedsieve.privacy._rdp import quietly
 from fedsieve.privacy.accounting import epsilon
+from fedsieve.privacy.dp_scaffold import DPScaffold
 from fedsieve.privacy.guarantee import Event, Guarantee
 
 MOMENTS = "moments accountant"
@@ -105,52 +97,6 @@ def moments_epsilon(event: Event, delta: float, orders: Sequence[float]) -> floa
         return min(at(a) for a in orders)
 
 
-def fixed_size_epsilon(
-    noise_multiplier: float,
-    rate: float,
-    local_steps: int,
-    participation: float,
-    rounds: int,
-    delta: float,
-) -> float:
-    """Epsilon of DP-SCAFFOLD's method against who sees the aggregates, replace-one.
-
-    Args:
-        noise_multiplier: Noise standard deviation of an aggregate over its sensitivity, > 0.
-        rate: Share of a client's records in a sample, in (0, 1).
-        local_steps: K.
-        participation: Share of the clients in a round, in (0, 1).
-        rounds: T.
-        delta: In (0, 1).
-    """
-
-    def step(a: int) -> float:
-        return a / (2 * noise_multiplier**2)
-
-    @lru_cache
-    def round_(a: int) -> float:
-        return local_steps * _fixed_size(step, rate, a)
-
-    return min(
-        rounds * _fixed_size(round_, participation, a) + math.log(1 / delta) / (a - 1)
-        for a in range(2, 101)
-    )
-
-
-def _fixed_size(D: Callable[[int], float], g: float, a: int) -> float:
-    """D'_a of the bound for samples of fixed size."""
-
-    def log_choose(j: int) -> float:
-        return float(gammaln(a + 1) - gammaln(j + 1) - gammaln(a - j + 1))
-
-    second = min(math.log(4 * math.expm1(D(2))), math.log(2) + D(2))
-    terms = [0.0, 2 * math.log(g) + log_choose(2) + second]
-    terms += [
-        math.log(2) + j * math.log(g) + log_choose(j) + (j - 1) * D(j) for j in range(3, a + 1)
-    ]
-    return float(logsumexp(terms)) / (a - 1)
-
-
 def _moments(
     name: str, source: str, printed: float | None, job: tuple[float, float, int]
 ) -> Published:
@@ -163,13 +109,12 @@ def _moments(
 
 
 def _scaffold() -> Iterator[Published]:
-    """The authors' settings: noise on a mean of s R gradients with sensitivity 2 C / (s R)."""
+    """The authors' settings."""
     source = "Noble, Bellet, Dieuleveut, AISTATS 2022: DP-SCAFFOLD"
-    M, R, K, share, sigma_g = 100, 4000, 50, 0.2, 60.0
-    delta, seen = 1 / (M * R), sigma_g * math.sqrt(share * M)
     for T in (100, 400):
-        theirs = fixed_size_epsilon(seen, share, K, share, T, delta)
-        # over the clip, which a replaced record moves the sum by twice, sigma_g is 2 sigma_g
-        ours = epsilon(2 * sigma_g, share, K * T, delta, "replace-one")
+        run = DPScaffold(1.0, 60.0, data_rate=0.2, user_rate=0.2, local_steps=50, rounds=T,
+                         users=100, records=4000)  # fmt: skip
+        delta = 1 / (run.users * run.records)
         name = f"sigma_g = 60, K = 50, {T} rounds"
-        yield Published(name, source, None, theirs, FIXED_SIZE, ours, _FIXED)
+        ours = run.guarantee(delta)
+        yield Published(name, source, None, run.published(delta), FIXED_SIZE, ours, _FIXED)
