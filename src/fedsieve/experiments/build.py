@@ -7,6 +7,7 @@ named component.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -167,6 +168,7 @@ def build(config: Config, objects: Objects | None = None) -> Built:
     )
     rule = objects.rule or pieces.rule(config)
     rule.check(federation.cohort)
+    checks.weights_fit(config, rule)
     attack = objects.attack or pieces.attack(config)
     if objects.attack is not None:  # a named one was asked when the configuration was made
         checks.attack_may(config, objects.attack)
@@ -204,6 +206,7 @@ def build(config: Config, objects: Objects | None = None) -> Built:
         attack_success=pieces.success(attack, model, shards.dataset),
         ledger=budget.ledger(config, mechanism, streams),
         client_weights=pieces.client_weights(config, parts),
+        weight_cap=config.aggregation.weight_cap or math.inf,
         evaluate_every=config.evaluation.every,
         workers=pieces.workers(config, algorithm),
         own_records=objects.data is None,

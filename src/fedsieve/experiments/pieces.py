@@ -278,15 +278,11 @@ def require_fit(gradients: PerSampleGradients, data: Dataset) -> None:
 
 
 def client_weights(config: Config, divided: tuple[np.ndarray, ...]) -> Tensor | None:
-    """FedAvg's n_k / n, from public sizes; ``None`` where all clients count the same.
-
-    They do under privacy, and under a robust rule: there a size is a claim that buys influence.
-    """
+    """The clients' sizes where they weigh by them; ``None`` where all count the same."""
     sizes = [len(part) for part in divided]
-    averaged = config.algorithm.name == "fedavg" and config.aggregation.rule == "mean"
-    if not averaged or config.aggregation.pre or config.privacy or len(set(sizes)) == 1:
+    if config.aggregation.weights != "sizes" or len(set(sizes)) == 1:
         return None
-    return torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
+    return torch.tensor(sizes, dtype=torch.float64)
 
 
 def workers(config: Config, built: Algorithm) -> int:
