@@ -75,8 +75,9 @@ class Rule(ABC):
 
     @property
     def needs_root(self) -> bool:
-        """Whether it, or the rule that it is made of, compares messages with a trusted update."""
-        return _has_root(self) or any(part.needs_root for part in _rules_of(self).values())
+        """Whether it, or the rule in a composition, has to be given a trusted update first."""
+        missing = _has_root(self) and getattr(self, "root", None) is None
+        return missing or any(part.needs_root for part in _rules_of(self).values())
 
     def trusting(self, root: Tensor) -> Self:
         """This rule with the update (k,) that the server computed itself, where it needs one."""

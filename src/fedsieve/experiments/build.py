@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fedsieve.aggregation import Rule
 from fedsieve.algorithms.parts import Projection
 from fedsieve.algorithms.trust import Mechanism, Noise
-from fedsieve.experiments import budget, checks, pieces
+from fedsieve.experiments import budget, checks, pieces, server_root
 from fedsieve.experiments.config import Config
 from fedsieve.experiments.resolve import resolve
 from fedsieve.experiments.words import CUSTOM
@@ -150,10 +150,7 @@ def build(config: Config, objects: Objects | None = None) -> Built:
     device = pieces.device(config)
     dataset = objects.data or pieces.dataset(config)
     checks.fits_data(config, task=dataset.task, owners=dataset.owners is not None)
-    if objects.parts is None:
-        parts = pieces.divide(config, dataset, streams)
-    else:
-        parts = pieces.own_parts(objects.parts, len(dataset.y))
+    root, parts = server_root.divided(config, dataset, streams, objects.parts)
     module = objects.model or pieces.module(config, dataset, streams)
     model = FlatModel(module, dataset.input_shape)
     config = resolve(config, pieces.facts(model, dataset, parts))
@@ -195,6 +192,7 @@ def build(config: Config, objects: Objects | None = None) -> Built:
         evaluate=measure,
         streams=streams,
         rule=rule,
+        reference=server_root.reference(config, rule, composed, shards, root, streams),
         participation=participation,
         codec=pieces.codec(config, mechanism),
         rounds=config.rounds,

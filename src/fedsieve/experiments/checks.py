@@ -7,7 +7,7 @@ the data or the model is checked by `fits_data` and `fits_model` before the firs
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedsieve.experiments import attacks, options, protection
 from fedsieve.experiments.words import CUSTOM
@@ -35,6 +35,7 @@ def combination(config: Config) -> None:
     protection.combination(config)
     options.check(config.aggregation)
     _weights(config)
+    _root(config)
     if config.aggregation.rule is not None:
         rule_withstands(config)
 
@@ -198,6 +199,34 @@ def _weights(config: Config) -> None:
         raise ValueError(
             f"aggregation.weights='sizes' with privacy.trust={config.privacy.trust!r}: {why}; "
             "allowed is aggregation.weights='equal', or privacy.trust='local'"
+        )
+
+
+def _root(config: Config) -> None:
+    """A server with records of its own needs one trusted update per round, and a server."""
+    from fedsieve.algorithms.central import Central
+
+    size, rule = config.aggregation.root_records, config.aggregation.rule
+    factory: Any = component("algorithm", config.algorithm.name).factory
+    name = f"algorithm.name={config.algorithm.name!r}"
+    if size and not issubclass(factory, Central):
+        raise ValueError(
+            f"aggregation.root_records={size} with {name}: no server is there to hold records; "
+            "allowed is aggregation.root_records=0"
+        )
+    if rule is None or rule.startswith(CUSTOM):
+        return
+    if not options.rule(config.aggregation.model_copy(update={"f": 0})).needs_root:
+        return
+    if not (issubclass(factory, Central) and factory.halves == 1):
+        raise ValueError(
+            f"aggregation.rule={rule!r} with {name}: it needs a server and messages of one vector; "
+            "allowed are algorithms such as 'sieve', 'dshb' and 'fedavg'"
+        )
+    if not size:
+        raise ValueError(
+            f"aggregation.rule={rule!r} compares messages with an update that the server computes "
+            "itself on a few clean records; needed is aggregation.root_records >= 1, such as 100"
         )
 
 

@@ -59,20 +59,24 @@ def dataset(config: Config) -> Dataset:
     return load(config.data.name, folder, config.data.download)
 
 
-def divide(config: Config, data: Dataset, streams: Streams) -> tuple[np.ndarray, ...]:
-    """Per client the positions of its records."""
-    return partition(
+def divide(
+    config: Config, data: Dataset, streams: Streams, root: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Per client the positions of its records, none of which is among the root records."""
+    left = np.delete(np.arange(len(data.y)), root)
+    parts = partition(
         config.data.partition,
-        data.y.numpy(),
+        data.y.numpy()[left],
         config.federation.clients,
         streams.public(PARTITION),
-        owners=None if data.owners is None else data.owners.numpy(),
+        owners=None if data.owners is None else data.owners.numpy()[left],
         alpha=config.data.alpha,
         classes_per_client=config.data.classes_per_client,
         gamma=config.data.gamma,
         sizes=config.data.sizes,
         size_alpha=config.data.size_alpha,
     )
+    return tuple(left[part] for part in parts)
 
 
 def own_parts(parts: Sequence[ArrayLike], records: int) -> tuple[np.ndarray, ...]:

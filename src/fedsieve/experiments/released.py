@@ -160,6 +160,14 @@ def _agreed(config: dict[str, Any], private: bool) -> Iterator[Released]:
         "public",
         "nothing; for that reason it does not amplify privacy either",
     )
+    if root := config.get("aggregation", {}).get("root_records"):
+        yield Released(
+            f"{root} root records of the server (aggregation.root_records)",
+            "server",
+            "public",
+            "nothing of a client's: no client holds them. No epsilon covers them, and the "
+            "aggregates tell of them",
+        )
     if private and config["privacy"].get("unit", "record") == "record":
         yield Released(
             "nominal sizes N of the clients, through q = batch / N",

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from fedsieve.experiments import checks
 from fedsieve.experiments.config import Config
 from fedsieve.experiments.sections.aggregation import Aggregation
-from fedsieve.experiments.words import CUSTOM
+from fedsieve.experiments.words import CUSTOM, Section
 from fedsieve.registry import component
 
 FITTED = "fitted"
@@ -21,6 +21,8 @@ FITTED = "fitted"
 
 CAP = 2.0
 """Largest weight by size, in equal weights: a minority f < n/4 stays one, whatever it claims."""
+
+S = TypeVar("S", bound=Section)
 
 IMAGE_MODELS_WITH_LINEAR_INPUT = ("softmax", "mlp")
 """Models whose first layer sees the pixels themselves, so that a cosine basis means something."""
@@ -151,7 +153,7 @@ def _weighted(config: Config, aggregation: Aggregation, n: int) -> Aggregation:
     return _filled(aggregation, weights="equal")
 
 
-def _filled(section: Any, **defaults: Any) -> Any:
+def _filled(section: S, **defaults: Any) -> S:
     """The section with the defaults where it holds ``None``."""
     return section.model_copy(
         update={key: value for key, value in defaults.items() if getattr(section, key) is None}

@@ -37,6 +37,7 @@ def summarise(built: Built, metrics: pa.Table, seconds: float) -> Summary:
         n_byzantine=config.federation.byzantine,
         attack=_plain(attack),
         rule=" >> ".join(_plain(name) for name in rule),
+        root_records=config.aggregation.root_records or None,
         projection=_plain(config.projection.name or ""),
         dimension=built.d,
         message_dimension=built.k,

@@ -17,6 +17,7 @@ from fedsieve.poisoning import Attack
 from fedsieve.privacy import Ledger
 from fedsieve.randomness import Streams
 from fedsieve.simulation.participation import Participation
+from fedsieve.simulation.reference import Reference
 
 Evaluate = Callable[[Tensor], tuple[float, float]]
 """Parameters (d,) -> (accuracy, loss) on the test set."""
@@ -43,6 +44,7 @@ class Job:
         attack_stop: Round before which it ends; ``None``: it does not.
         attack_success: Measures on the test set, in [0, 1], what a backdoor has achieved.
         ledger: Where every noisy release is charged; ``None`` without privacy.
+        reference: What the server computes itself for a rule that trusts that; ``None``: nothing.
         client_weights: What the clients weigh in the rule before the cap, such as their public
             sizes, (n,); ``None``: all equal.
         weight_cap: Largest weight among a round's messages, as a multiple of the equal one; see
@@ -70,6 +72,7 @@ class Job:
     attack_stop: int | None = None
     attack_success: Callable[[Tensor], float] | None = None
     ledger: Ledger | None = None
+    reference: Reference | None = None
     client_weights: Tensor | None = None
     weight_cap: float = math.inf
     evaluate_every: int = 1
