@@ -241,7 +241,10 @@ def weights_fit(config: Config, rule: Rule) -> None:
     if config.aggregation.weights != "sizes":
         return
     if Facts.WEIGHTED not in rule.facts:
-        deaf = [part.name for part in components("rule") if Facts.WEIGHTED in part.factory.lacks]
+        lacks = {
+            part.name: getattr(part.factory, "lacks", Facts.NONE) for part in components("rule")
+        }
+        deaf = [name for name, lacking in lacks.items() if Facts.WEIGHTED in lacking]
         raise ValueError(
             f"aggregation.weights='sizes': {rule!r} has no weighted variant; allowed is "
             f"aggregation.weights='equal', or a rule other than {', '.join(deaf)}"

@@ -105,6 +105,7 @@ def resolve(config: Config, facts: Facts) -> Config:
         config.projection,
         name=_fitted(config, facts) if default.projection == FITTED else default.projection,
     )
+    assert projection.name is not None
     projection = _filled(projection, refresh=_own("projection", projection.name, "refresh", 0))
     if projection.name == "identity":
         projection = _filled(projection, k=facts.d)
