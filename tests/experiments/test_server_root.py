@@ -179,3 +179,9 @@ def test_the_run_says_that_they_are_public(tmp_path: Path) -> None:
     bare = fedsieve.run(settings("mean", 0), tmp_path / "bare")
     assert "root_records" not in bare.summary
     assert not any("root" in one.what for one in released(RunDirectory(tmp_path / "bare")))
+
+
+def test_worker_processes_change_no_bit() -> None:
+    given = settings(algorithm={"name": "fedavg"}, federation={"clients": 4, "byzantine": 1})
+    one, two = (fedsieve.run(given | {"workers": workers}) for workers in (1, 2))
+    assert torch.equal(one.theta, two.theta)
