@@ -123,6 +123,7 @@ def summary(**given: Any) -> Summary:
         n_byzantine=byzantine,
         attack="alie" if byzantine else "none",
         rule="caf",
+        root_records=None,
         projection="dct",
         dimension=50890,
         message_dimension=4810,

@@ -74,9 +74,9 @@ WRITTEN = (
 )
 """Files of a run directory besides the journal and the summary."""
 
-FURTHER = ("attack_success_rate", "backdoor_half_life", "trust", "holds_against")
-"""Keys that only some runs have: those with a backdoor, and those whose clients do not each noise
-for themselves ("local")."""
+FURTHER = ("attack_success_rate", "backdoor_half_life", "trust", "holds_against", "root_records")
+"""Keys that only some runs have: those with a backdoor, those whose clients do not each noise for
+themselves ("local"), and those whose server holds records of its own."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,7 @@ class Summary:
     n_byzantine: int
     attack: str
     rule: str | None
+    root_records: int | None
     projection: str
     dimension: int
     message_dimension: int

@@ -57,6 +57,8 @@ class Simulation:
         self._moved: Tensor | None = None  # by the last aggregate, (d,), where the attack asks
         self.rule_memory: Tensors = {}
         self.attacker: Tensors = {}  # what the attack remembers
+        own = job.reference
+        self.root = {} if own is None else own.start(job.theta, self.memory)  # the server's memory
         self._executor: Executor | None = None
         self._threads = torch.get_num_threads()
 
@@ -85,7 +87,7 @@ class Simulation:
         clock = Clock(self.job.device)
         attendance = self.job.participation.draw(self.job.streams, self.round, self.job.steps)
         broadcast = self.job.algorithm.broadcast(self.shared, self.round)
-        job = self._job_of_round(broadcast)
+        job = self._job_of_round(broadcast, clock)
         present = len(attendance.ids)
         row: Row = {"round": self.round, "bits_down": 32 * broadcast.numbers * present}
         with clock("client"):
@@ -137,6 +139,7 @@ class Simulation:
         tensors |= {} if self._moved is None else {"moved": self._moved}
         tensors |= {f"rule.{k}": v for k, v in self.rule_memory.items()}
         tensors |= {f"attacker.{k}": v for k, v in self.attacker.items()}
+        tensors |= {f"root.{k}": v for k, v in self.root.items()}
         ledger = self.job.ledger
         streams = self.job.streams
         facts = {
@@ -160,6 +163,7 @@ class Simulation:
             self._moved = checkpoint.tensors["moved"].to(self.job.device, copy=True)
         self.rule_memory = self._restored(checkpoint, "rule.")
         self.attacker = self._restored(checkpoint, "attacker.")
+        self.root = self._restored(checkpoint, "root.")
 
     def _restored(self, checkpoint: Checkpoint, prefix: str) -> Tensors:
         """The tensors under a prefix, however many there were."""
@@ -265,14 +269,18 @@ class Simulation:
             in_place=job.own_records,
         )
 
-    def _job_of_round(self, broadcast: Broadcast) -> Job:
-        """The job with the rule's public draws and memory of this round.
+    def _job_of_round(self, broadcast: Broadcast, clock: Clock) -> Job:
+        """The job with the rule's public draws and memory of this round, and the trusted update.
 
         A centre means nothing in another subspace, so a rule forgets it when the map changes.
         """
         seed = int(self.job.streams.public(RULE, self.round).integers(2**63))
         previous = None if broadcast.previous is not None else self.rule_memory.get("previous")
-        return replace(self.job, rule=self.job.rule.for_round(seed, previous))
+        rule = self.job.rule.for_round(seed, previous)
+        if self.job.reference is not None:
+            with clock("server"):
+                rule = rule.trusting(self.job.reference(broadcast, self.root))
+        return replace(self.job, rule=rule)
 
     def _exchange(self, job: Job, broadcast: Broadcast, delivered: Delivered, clock: Clock) -> Row:
         senders = delivered.senders
