@@ -79,6 +79,10 @@ class Noise(Protocol):
         """Noise multiplier of a client's release in this round."""
         ...
 
+    def std(self, mechanism: Mechanism, cohort: Cohort) -> float | None:
+        """Standard deviation of what `at_client` adds to each number; ``None``: nothing."""
+        ...
+
 
 @dataclass(frozen=True)
 class OwnNoise:
@@ -115,6 +119,10 @@ class OwnNoise:
     def multiplier(self, mechanism: Mechanism, cohort: Cohort) -> float:
         """Sigma."""
         return mechanism.noise_multiplier
+
+    def std(self, mechanism: Mechanism, cohort: Cohort) -> float | None:
+        """The mechanism's own."""
+        return mechanism.noise_std
 
 
 @dataclass(frozen=True)
@@ -186,6 +194,10 @@ class SharedNoise:
             len(cohort.peers), self.colluders + len(cohort.absent)
         )
 
+    def std(self, mechanism: Mechanism, cohort: Cohort) -> float | None:
+        """Own noise, and that shared with every peer who is there."""
+        return self.correlated.noise_std(len(cohort.peers) - len(cohort.absent))
+
 
 @dataclass(frozen=True)
 class ServerNoise:
@@ -239,6 +251,10 @@ class ServerNoise:
     def multiplier(self, mechanism: Mechanism, cohort: Cohort) -> float:
         """Sigma."""
         return mechanism.noise_multiplier
+
+    def std(self, mechanism: Mechanism, cohort: Cohort) -> float | None:
+        """A message carries none."""
+        return None
 
 
 def usable(vectors: Tensor) -> Tensor:
