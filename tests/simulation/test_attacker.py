@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -174,16 +175,28 @@ def test_whoever_omits_the_noise_adds_it_before_and_after_the_attack(make_job):
     assert losses(attack=UnNoised(), attack_start=3) == honest
 
 
-def test_the_last_move_of_the_model_is_shown_to_those_who_ask(shown):
-    @dataclass(frozen=True)
-    class Watching(Spy):
-        uses_last = True
+@dataclass(frozen=True)
+class Watching(Spy):
+    """Asks for the last aggregate."""
 
-    once, _ = shown("dshb", attack=Watching(), rounds=1)
-    _, seen = shown("dshb", attack=Watching(), rounds=2)
+    uses_last = True
+
+
+@pytest.mark.parametrize("name", ["dshb", "sieve", "fedavg", "peer-to-peer"])
+def test_the_last_aggregate_is_shown_to_those_who_ask_as_the_model_tells_it(shown, name):
+    _, seen = shown(name, attack=Watching(), rule=Mean(), rounds=3, options={"server_lr": 0.5})
     assert seen[0].last is None
-    assert torch.equal(seen[1].last, once.theta - once.job.theta)
-    assert all(s.last is None for s in shown("dshb", rounds=2)[1])
+    for before, now in itertools.pairwise(seen):
+        aggregate = torch.cat([before.honest, before.own]).mean(dim=0)
+        torch.testing.assert_close(now.last, aggregate, atol=1e-5, rtol=1e-4)
+    assert all(s.last is None for s in shown(name, rounds=2)[1])
+
+
+def test_of_a_second_half_the_model_tells_nothing(shown):
+    _, seen = shown("scaffold", attack=Watching(), rule=Mean(), rounds=2)
+    aggregate = torch.cat([seen[0].honest, seen[0].own]).mean(dim=0)
+    torch.testing.assert_close(seen[2].last, aggregate, atol=1e-5, rtol=1e-4)
+    assert seen[3].last is None
 
 
 def test_without_privacy_there_is_no_noise_to_omit(make_job):
