@@ -61,8 +61,9 @@ class Central(Algorithm):
         return shared | self.parts.gradient.adapted(shared, shares)
 
     def combined(self, stack: Tensor, senders: tuple[int, ...], aggregate: Aggregate) -> Tensor:
-        """F of the whole stack."""
-        return aggregate(stack)
+        """F of the whole stack, as far as the server admits it."""
+        gradient = self.parts.gradient
+        return aggregate(gradient.noise.admitted(gradient.mechanism, stack))
 
     def parameters(self, shared: Tensors) -> Tensor:
         """theta_t."""

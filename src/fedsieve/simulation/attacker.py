@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fedsieve.aggregation import GramRule, Rule, TooManyFaultyClients
@@ -125,13 +127,6 @@ class Craft:
 
     def _scene(self, half: int, honest: Tensor, own: Tensor | None) -> Scene:
         job, prefix = self.job, f"{half}."
-        weigh = None  # by inner products alone, where the exchange is one Gram rule
-        rule = self._rule
-        by_gram = isinstance(job.algorithm, Central) and isinstance(rule, GramRule)
-        if by_gram and self.decoded is None:
-            assert isinstance(rule, GramRule)
-            weights = job.weights_of(self.ids + self.forgers)
-            weigh = partial(rule.weights, client_weights=weights)
         broadcast = self.known.broadcast
         return Scene(
             honest=honest,
@@ -139,7 +134,7 @@ class Craft:
             aggregate=self._aggregate,
             rng=job.streams.attacker(self.round),
             own=own,
-            weigh=weigh,
+            weigh=self._weigh if self._by_gram else None,
             refusals=(TooManyFaultyClients,),
             subspace=None if broadcast is None else broadcast.subspace,
             foresee=_foresight(job.algorithm, self.round),
@@ -161,9 +156,34 @@ class Craft:
         guess = self.job.streams.attacker(self.round, 0, GUESS)
         return self.job.rule.for_round(int(guess.integers(2**63)))
 
+    @cached_property
+    def _order(self) -> list[int]:
+        """Position of each sender's row in a stack with the honest first, in the server's order.
+
+        It matters to rules that draw: which clients share a bucket depends on their places.
+        """
+        senders = self.ids + self.forgers
+        return sorted(range(len(senders)), key=senders.__getitem__)
+
+    @property
+    def _by_gram(self) -> bool:
+        """Whether the exchange is one Gram rule on the messages as they are."""
+        algorithm = self.job.algorithm
+        as_sent = isinstance(algorithm, Central) and algorithm.parts.gradient.noise.admits_all
+        return as_sent and isinstance(self._rule, GramRule) and self.decoded is None
+
+    def _weigh(self, G: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The rule's weights by the Gram of a stack (h + f, h + f), honest rows first."""
+        rule, order = self._rule, self._order
+        assert isinstance(rule, GramRule)
+        weights = self.job.weights_of(sorted(self.ids + self.forgers))
+        found = np.empty(len(G))
+        found[order] = rule.weights(G[np.ix_(order, order)], client_weights=weights)
+        return found
+
     def _aggregate(self, stack: Tensor) -> Tensor:
         """All that the server does with a half of a stack (h + f, k), honest rows first."""
-        job, senders = self.job, self.ids + self.forgers
+        job, senders = self.job, tuple(sorted(self.ids + self.forgers))
         weights = job.weights_of(senders)
 
         def rule(stack: Tensor) -> Tensor:
@@ -173,6 +193,8 @@ class Craft:
         if self.decoded is not None and self.forgers:
             h = len(self.ids)
             stack = torch.cat([stack[:h], self.decoded(stack[h:])])
+        if self._order != list(range(len(stack))):
+            stack = stack[self._order]
         return job.algorithm.combined(stack, senders, rule)
 
 
