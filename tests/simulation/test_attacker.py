@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from fedsieve.aggregation import CAF, Mean, TrimmedMean
+from fedsieve.algorithms.trust import ServerNoise
 from fedsieve.compression.codecs import Raw16
 from fedsieve.compression.projections import LowRank, RandomMask
 from fedsieve.poisoning import ALIE, Knowledge, MessageAttack, Mimic, SlowBias, UnNoised
 from fedsieve.privacy import GaussianMechanism
+from fedsieve.randomness import Streams
 from fedsieve.simulation.attacker import without_noise
 from fedsieve.simulation.checkpoint import newest, save
 from fedsieve.simulation.loop import Simulation
@@ -218,6 +220,17 @@ def test_any_mixture_of_noisy_and_silent_clients_computes(make_job, everybody):
     with Simulation(job) as simulation:
         row = simulation.step()
     assert row["skipped"] == (len(everybody) == 6)
+
+
+@pytest.mark.parametrize("unit", ["record", "client"])
+def test_the_clip_of_a_server_that_adds_the_noise_is_part_of_what_is_attacked(shown, unit):
+    mechanism = GaussianMechanism(clip=1.0, noise_multiplier=2.0, batch=1, unit=unit)
+    _, (seen,) = shown(mechanism=mechanism, noise=ServerNoise(Streams(5, 1)), rule=Mean(), rounds=1)
+    assert seen.weigh is None  # it sees more than inner products
+    far = torch.cat([seen.honest, torch.full((2, seen.k), 1e6)])
+    moved = (seen.aggregate(far) - seen.aggregate(torch.cat([seen.honest, 0 * far[-2:]]))).norm()
+    assert (float(moved) == pytest.approx(2 / 6, rel=1e-4)) == (unit == "client")
+    assert seen.noise_std is None
 
 
 def test_a_lossy_wire_is_part_of_what_is_attacked(make_job):
