@@ -23,7 +23,6 @@ from fedsieve.learning.layout import Entries, InputBasis, LayerMap, Layout, Slot
 PROBES = 64
 """Coordinates that stand for all where a map has no layers."""
 
-
 NOISE = "momentum_noise"
 """Name of the variances, per client, of the noise in each number of its momentum, (n,) float64."""
 
@@ -39,11 +38,12 @@ def heavy_ball(
     held = memory.get("momentum")
     if held is None:
         return gradient
-    if (noise := memory.get(NOISE)) is not None and std is not None:
-        noise[list(rows)] = beta**2 * noise[list(rows)] + ((1 - beta) * std) ** 2
-    if list(rows) == list(range(held.shape[0])):
-        return held.mul_(beta).add_(gradient, alpha=1 - beta)
+    everybody = list(rows) == list(range(held.shape[0]))
     index = torch.tensor(list(rows), device=held.device)
+    if (noise := memory.get(NOISE)) is not None and std is not None:
+        noise[index] = beta**2 * noise[index] + ((1 - beta) * std) ** 2
+    if everybody:
+        return held.mul_(beta).add_(gradient, alpha=1 - beta)
     updated = held.index_select(0, index).mul_(beta).add_(gradient, alpha=1 - beta)
     held.index_copy_(0, index, updated)
     return updated
@@ -78,7 +78,7 @@ def noise_in(memory: Tensors, rows: Sequence[int], std: float | None) -> float |
     """
     if (noise := memory.get(NOISE)) is None:
         return std
-    return math.sqrt(float(noise[list(rows)].mean()))
+    return math.sqrt(float(noise[torch.tensor(list(rows), device=noise.device)].mean()))
 
 
 def carried(layout: Layout, old: Subspace, new: Subspace, device: torch.device) -> float:

@@ -212,7 +212,7 @@ class SharedNoise:
 
     def std(self, mechanism: Mechanism, cohort: Cohort) -> float | None:
         """Own noise, and that shared with every peer who is there."""
-        return self.correlated.noise_std(len(cohort.peers) - len(cohort.absent))
+        return self.correlated.noise_std(max(len(cohort.peers) - len(cohort.absent), 1))
 
 
 @dataclass(frozen=True)
