@@ -34,7 +34,7 @@ from fedsieve.algorithms.form import (
     Sent,
     Tensors,
 )
-from fedsieve.algorithms.local import local_steps
+from fedsieve.algorithms.local import local_noise, local_steps
 from fedsieve.algorithms.parts import Parts
 from fedsieve.algorithms.trust import require_offered
 from fedsieve.compression.projections import is_identity
@@ -107,6 +107,12 @@ class PeerToPeer(Algorithm):
         )
         return Sent(y, info)
 
+    def noise_std(
+        self, broadcast: Broadcast, memory: Tensors, cohort: Cohort
+    ) -> tuple[float | None, ...]:
+        """That of the local steps; the model that they started from has been told before."""
+        return (local_noise(self.parts.gradient, broadcast, cohort, self.lr),)
+
     def exchange(
         self,
         shared: Tensors,
@@ -146,6 +152,10 @@ class PeerToPeer(Algorithm):
                     found[near] = None
             mixed[node] = found[near]
         return mixed
+
+    def told(self, before: Tensor, after: Tensor) -> Tensor:
+        """The mean of the nodes' models: messages are models, too."""
+        return after
 
     def parameters(self, shared: Tensors) -> Tensor:
         """theta_i of every node, (n, d)."""

@@ -25,7 +25,7 @@ from fedsieve.experiments.words import CUSTOM
 from fedsieve.learning.data import Dataset
 from fedsieve.learning.flat import FlatModel
 from fedsieve.learning.losses import LOSSES, evaluate
-from fedsieve.poisoning import Attack
+from fedsieve.poisoning import Attack, Knowledge
 from fedsieve.randomness import Streams
 from fedsieve.simulation.job import Job
 from fedsieve.simulation.participation import Participation
@@ -199,6 +199,7 @@ def build(config: Config, objects: Objects | None = None) -> Built:
         steps=config.algorithm.local_steps or 1,
         byzantine=byzantine,
         attack=attack,
+        knowledge=Knowledge.of(config.attack.knowledge or ()),
         attack_start=config.attack.start,
         attack_stop=config.attack.stop,
         attack_success=pieces.success(attack, model, shards.dataset),

@@ -104,6 +104,7 @@ def _attack(config: Config) -> None:
                 f"attack.{key}={value!r}: attack.name={attack.name!r} has no such setting; "
                 f"leave it out{has}"
             )
+    attacks.check_local_steps(config)
     if (made := attacks.attack(config)) is not None:
         attack_may(config, made)
 
@@ -116,12 +117,8 @@ def attack_may(config: Config, attack: Attack) -> None:
     """
     from fedsieve.poisoning import Knowledge  # only now: torch loads slowly
 
+    attacks.check_noise(config, attack)
     named, needs = f"attack.name={config.attack.name!r}", attack.knowledge
-    if Knowledge.NOISE in needs and config.privacy is None:
-        raise ValueError(
-            f"{named} is about privacy noise, and this run has none; add [privacy] or choose "
-            "another attack"
-        )
     if config.attack.knowledge is None:
         return
     missing = needs & ~Knowledge.of(config.attack.knowledge)

@@ -13,7 +13,7 @@ from fedsieve.aggregation import Rule, TooManyFaultyClients, capped_shares
 from fedsieve.algorithms.form import Algorithm
 from fedsieve.compression.codecs import Codec
 from fedsieve.learning.data import Shards
-from fedsieve.poisoning import Attack
+from fedsieve.poisoning import Attack, Knowledge
 from fedsieve.privacy import Ledger
 from fedsieve.randomness import Streams
 from fedsieve.simulation.participation import Participation
@@ -40,6 +40,7 @@ class Job:
         steps: Local steps of a client per round.
         byzantine: Ids of the malicious clients.
         attack: What they do; ``None``: they behave.
+        knowledge: What they are granted to know, where that is more than the attack needs.
         attack_start: First round of the attack; the malicious clients behave until then.
         attack_stop: Round before which it ends; ``None``: it does not.
         attack_success: Measures on the test set, in [0, 1], what a backdoor has achieved.
@@ -68,6 +69,7 @@ class Job:
     steps: int = 1
     byzantine: tuple[int, ...] = ()
     attack: Attack | None = None
+    knowledge: Knowledge = Knowledge.NOTHING
     attack_start: int = 0
     attack_stop: int | None = None
     attack_success: Callable[[Tensor], float] | None = None
