@@ -41,9 +41,9 @@ def mixed_blocks(
     (r, n), k = M.shape, X.shape[1]
     stop = k if stop is None else stop
     if X.device.type != "cpu":
-        W = from_numpy(M).to(X)
+        there = from_numpy(M).to(X)
         for columns in blocks(start, stop, r + n, on_cpu=False):
-            yield columns, W @ X[:, columns]
+            yield columns, there @ X[:, columns]
         return
     rows = X.numpy()
     W, s = M.astype(rows.dtype), np.diagonal(M).astype(rows.dtype)[:, None]
