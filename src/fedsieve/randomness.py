@@ -73,6 +73,10 @@ class Streams:
             return "operating system entropy"
         return f"simulation seed {self.noise_seed}"
 
+    def renewed(self) -> Streams:
+        """The streams of another run from the same seeds: its pairs share another secret."""
+        return Streams(self.seed, self.noise_seed)
+
     def public(self, *labels: int) -> np.random.Generator:
         """Stream of what everybody may know: initial models, projections, cohorts."""
         return _keyed(self.seed, Stream.PUBLIC, labels)

@@ -256,7 +256,9 @@ def basis_of_raw_gradients(patch: Patch, job: Job) -> None:
     (part,), data = job.shards.parts, job.shards.dataset
 
     def raw(self: Planner, shared: Any, round_: int, lifted: Tensor) -> Any:
-        return learn(self, shared, round_, gradients.mean(shared["theta"], data.x[part], data.y[part]))
+        return learn(
+            self, shared, round_, gradients.mean(shared["theta"], data.x[part], data.y[part])
+        )
 
     patch.setattr(Planner, "learn", raw)
 

@@ -6,6 +6,7 @@ close to the claim.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -80,13 +81,15 @@ def automatic(court: Any) -> Verdict:
 
 
 def norms_of_the_batch(patch: Patch) -> None:
-    patch.setattr(Clip, "factors", lambda self, n: (self.norm / (n.mean() + self.gamma)).expand_as(n))
+    patch.setattr(
+        Clip, "factors", lambda self, n: (self.norm / (n.mean() + self.gamma)).expand_as(n)
+    )
 
 
 def per_layer(court: Any) -> Verdict:
     """The attacker knows the model, and so where the canary's clipped gradient points to."""
     widths = (K, 2, 2, 2, 1)
-    layers = [nn.Linear(a, b, bias=False) for a, b in zip(widths, widths[1:], strict=False)]
+    layers = [nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(widths)]
     for layer in layers:
         nn.init.ones_(layer.weight)
     data = court.records("none")
@@ -99,7 +102,9 @@ def per_layer(court: Any) -> Verdict:
     engine = job.algorithm.parts.gradient.gradients
     (gradient,) = engine.per_sample(job.theta, data.x[:1], data.y[:1]).double()
     slots = engine.model.layout.slots
-    direction = torch.cat([nn.functional.normalize(gradient[s.start : s.stop], dim=0) for s in slots])
+    direction = torch.cat(
+        [nn.functional.normalize(gradient[s.start : s.stop], dim=0) for s in slots]
+    )
     scores = court.messages(job).sum(dim=0) @ direction / len(slots) ** 0.5
     return court.bound(scores), court.claim(job)
 
@@ -293,9 +298,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_the_fault_is_found(
-    request: pytest.FixtureRequest, case: Case, monkeypatch: Patch
-) -> None:
+def test_the_fault_is_found(request: pytest.FixtureRequest, case: Case, monkeypatch: Patch) -> None:
     case.fault(monkeypatch)
     found, claim = case.verdict(request.getfixturevalue(case.court))
     print(f"{found:.3f} of {claim:.3f}")

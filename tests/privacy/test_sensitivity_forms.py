@@ -2,12 +2,12 @@
 
 Every registered projection and every form of clipping, on the models that the library builds
 (GroupNorm included), in both call forms (parameters shared by the cohort, or a client's own), in
-one fused pass or in several, by closed forms or by `torch.func`. Records may be zero, huge, NaN or
-infinite.
+one fused pass or in several, by closed forms or by `torch.func`, with activations in float32 or
+bfloat16. Records may be zero, tiny, huge, NaN or infinite.
 
 In real numbers the sum moves by at most C (2 C where a record is replaced). float32 rounds the
-gradients and their sums: `ROUNDING` C for every record of the client, an eighth of what the integer
-lattice allows (`SLACK`) up to batches of 16, and more than ten times the excess that was seen.
+sums: `ROUNDING` C is allowed for every record of the client, where the worst of 2700 random cases
+took 2^-24 C. The integer lattice allows 2^-10 C for all records together.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from fedsieve.registry import component, components
 
 CLASSES = 3
 IMAGE = (1, 8, 8)
-ROUNDING = 2.0**-17
-SCALES = (0.0, 1e-3, 1.0, 1e4, 1e18, math.nan, math.inf, -math.inf)
+ROUNDING = 2.0**-20
+SCALES = (0.0, 1e-30, 1e-3, 1.0, 1e4, 1e18, 1e38, math.nan, math.inf, -math.inf)
 CLIPS = (
     ("flat", "equal"),
     ("automatic", "equal"),
@@ -58,9 +58,9 @@ def built(name: str) -> FlatModel:
 
 
 @functools.cache
-def engine(name: str, method: str, memory: int) -> PerSampleGradients:
+def engine(name: str, **way: Any) -> PerSampleGradients:
     model = built(name)
-    made = PerSampleGradients(model, cross_entropy, method=method, memory=memory)  # type: ignore[arg-type]
+    made = PerSampleGradients(model, cross_entropy, **way)
     rng = torch.Generator().manual_seed(1)
     made.settle(model.read(), torch.randn(4, *IMAGE, generator=rng), torch.arange(4) % CLASSES)
     return made
@@ -83,7 +83,7 @@ COMBINATIONS = [(m, p) for m in MODELS for p in PROJECTIONS if plan(m, p)]
 
 
 @pytest.mark.parametrize(("name", "projection"), COMBINATIONS)
-@settings(max_examples=15)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_one_record_moves_its_clients_sum_by_the_clip_alone(
     name: str, projection: str, data: st.DataObject
@@ -94,13 +94,16 @@ def test_one_record_moves_its_clients_sum_by_the_clip_alone(
     forms = CLIPS if subspace.maps is not None else CLIPS[:2]
     form, split = draw(st.sampled_from(forms))
     clip = Clip(draw(st.sampled_from([1e-3, 1.0, 1e3])), form, split=split)  # type: ignore[arg-type]
-    method = draw(st.sampled_from(["auto", "functional"]))
-    memory = draw(st.sampled_from([2**28, 2**16]))  # one pass, or one of two or three records
+    way = {
+        "method": draw(st.sampled_from(["auto", "functional"])),
+        "memory": draw(st.sampled_from([2**28, 2**16])),  # one pass, or many of a few records
+        "compute_dtype": draw(st.sampled_from([torch.float32, torch.bfloat16])),
+    }
     scales = draw(st.lists(st.sampled_from(SCALES), min_size=2, max_size=7))
     own = draw(st.booleans())
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
 
-    made = engine(name, method, memory)
+    made = engine(name, **way)
     b = len(scales)
     weight = np.array(scales).reshape(-1, 1, 1, 1)
     x = torch.from_numpy(rng.normal(size=(b, *IMAGE)) * weight).float()

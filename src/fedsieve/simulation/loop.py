@@ -49,7 +49,8 @@ class Simulation:
     """
 
     def __init__(self, job: Job) -> None:
-        self.job = job
+        # a round that this job runs again, on other batches, must not repeat what pairs share
+        self.job = replace(job, streams=job.streams.renewed())
         self.round = 0
         self.shared, self.memory = job.algorithm.start(job.theta)
         self.guarantee: Guarantee | None = None  # as of the last evaluation
