@@ -287,7 +287,7 @@ CASES = [
     Case("Skellam", integers("skellam", across_numbers), one_draw_for_all_numbers, looks=-1),
     Case("automatic clip", automatic, norms_of_the_batch),
     Case("clip per layer", per_layer, a_whole_clip_for_every_layer),
-    Case("moving clip", moving_clip(shared=False), budget_of_the_count_forgotten, looks=0.5),
+    Case("moving clip", moving_clip(shared=False), budget_of_the_count_forgotten, looks=0.4),
     Case("count", moving_clip(shared=True), noise_of_the_message_on_the_count),
     Case("client, dshb", client_unit("dshb"), update_not_clipped, looks=0.5),
     Case("client, fedavg", client_unit("fedavg"), update_not_clipped, "slow_court", 0.4),
