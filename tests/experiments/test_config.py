@@ -147,7 +147,7 @@ def test_the_cohort_follows_from_the_participation() -> None:
         ("algorithm.lr=inf", "algorithm.lr=inf"),
         ("algorithm.momentum=1", "algorithm.momentum=1: allowed is less than 1"),
         ("federation.dropout=1", "federation.dropout=1"),
-        ("federation.participation=1.5", "federation.participation=1.5: a fraction"),
+        ("federation.participation=1.5", "federation.participation=1.5: allowed is a fraction"),
         ("federation.participation=0", "federation.participation=0"),
         (
             "federation.participation=21",

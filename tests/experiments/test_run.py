@@ -356,6 +356,11 @@ def test_own_objects_take_the_place_of_named_ones(own: Dataset, tmp_path: Path) 
     assert torch.equal(again.theta, result.theta)
 
 
+def test_an_unknown_object_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(TypeError, match=r"modle: no object .* allowed are model, data, parts"):
+        fedsieve.run(modle=None)
+
+
 def test_a_named_rule_and_the_same_rule_as_an_object_agree(own: Dataset) -> None:
     attacked = settings(federation={"clients": 6, "byzantine": 2}, attack={"name": "alie"})
     named = fedsieve.run(attacked | {"aggregation": {"rule": "caf"}}, data=own)

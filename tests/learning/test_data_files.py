@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import io
 import lzma
+import re
 import tarfile
 import threading
 from dataclasses import replace
@@ -238,6 +239,16 @@ def test_fetch_repairs_a_damaged_cache(tmp_path, mirror):
         _places.read(files, None, download=False)
     _places.fetch_files(files)
     assert _places.read(files, None, download=False) is not None
+
+
+def test_what_came_before_a_break_is_told(tmp_path):
+    content = np.random.default_rng(0).bytes(3_000_000)
+    (place := tmp_path / "cut.gz").write_bytes(gzip.compress(content)[:2_500_000])
+    with pytest.raises(DataError, match=r"found sha256 \w+ of \d+ bytes that could be") as told:
+        read_file(DataFile("cut", 3_000_000, "sha256:" + "0" * 64), place)
+    found, size = re.search(r"found sha256 (\w+) of (\d+)", str(told.value)).groups()
+    assert 2_000_000 < int(size) < 2_500_001
+    assert found == sha256(content[: int(size)])
 
 
 def tar(members):

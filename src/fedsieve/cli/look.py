@@ -79,7 +79,12 @@ def report(
 ) -> None:
     """Write the report page of one run, or of several side by side."""
     from fedsieve.experiments.report import report as write
+    from fedsieve.experiments.toml import ConfigError
 
+    if out is not None and out.is_dir():
+        raise ConfigError(
+            f"--out {out} is a directory; give the file to write, such as {out / 'report.html'}"
+        )
     say(str(write(directories, out)))
 
 

@@ -9,7 +9,7 @@ The manifest is the last of the files that describe a run, so where it is, the o
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def run(
     if where is not None:
         where.refuse_if_taken()
     with toml.refusing():
-        built = build(settled, Objects(**objects))
+        built = build(settled, _own(objects))
     if where is None:
         return _finish(built, Simulation(built.job), Metrics(), None, progress)
     with where.alone():
@@ -110,6 +110,15 @@ def run(
         _describe(where, built)
         built = _journalled(where, built)
         return _finish(built, Simulation(built.job), Metrics(), where, progress)
+
+
+def _own(objects: dict[str, Any]) -> Objects:
+    known = [field.name for field in fields(Objects)]
+    if unknown := sorted(set(objects) - set(known)):
+        raise TypeError(
+            f"{', '.join(unknown)}: no object that can be passed; allowed are {', '.join(known)}"
+        )
+    return Objects(**objects)
 
 
 def resume(directory: str | PathLike[str], *, progress: Style = "quiet", **objects: Any) -> Result:
@@ -142,7 +151,7 @@ def _proceed(
 ) -> Result:
     checkpoint, loss = _last(where)
     with toml.refusing():
-        built = build(config, Objects(**objects))
+        built = build(config, _own(objects))
     if where.manifest():
         refuse_another(where.path, where.manifest(), manifest_of(built))
     else:  # killed before it had begun

@@ -48,10 +48,10 @@ def share_or_count(value: int | float) -> int | float:
     """
     if isinstance(value, int):
         if value < 1:
-            raise ValueError("a number of clients is a whole number >= 1")
+            raise ValueError("allowed is a fraction in (0, 1], or a whole number of clients >= 1")
         return value if value > 1 else 1.0
     if not 0 < value <= 1:
-        raise ValueError("a fraction of the clients lies in (0, 1], a number of them is whole")
+        raise ValueError("allowed is a fraction in (0, 1], or a whole number of clients >= 1")
     return value
 
 

@@ -25,8 +25,8 @@ _BROKEN = (EOFError, OSError, lzma.LZMAError, zlib.error, tarfile.TarError)
 class Readable(Protocol):
     """A stream of bytes."""
 
-    def read(self, size: int, /) -> bytes:
-        """At most ``size`` bytes; none at the end."""
+    def read1(self, size: int, /) -> bytes:
+        """What one read of the source gives, at most ``size`` bytes; none at the end."""
         ...
 
 
@@ -178,8 +178,9 @@ def _verified(file: DataFile, stream: Readable, place: str) -> bytearray:
     algorithm, expected = file.checksum.split(":")
     content, problem = bytearray(), ""
     try:
-        # One byte more than the pinned size is enough to see that there is too much.
-        while chunk := stream.read(min(_CHUNK, file.size + 1 - len(content))):
+        # One byte more than the pinned size is enough to see that there is too much. `read1`: where
+        # a stream breaks off, what came before is kept, and told.
+        while chunk := stream.read1(min(_CHUNK, file.size + 1 - len(content))):
             content += chunk
     except _BROKEN as error:
         problem = f" (the stream breaks off: {error})"
@@ -190,5 +191,6 @@ def _verified(file: DataFile, stream: Readable, place: str) -> bytearray:
             f"{place} is truncated, corrupted or not {file.name}{problem}: "
             f"expected {algorithm} {expected} of {file.size} bytes, "
             f"found {algorithm} {found} of {size} bytes"
+            + (" that could be unpacked" if problem else "")
         )
     return content
