@@ -177,8 +177,8 @@ class Court:
         )
         q, sigma, steps = job.algorithm.releases(cohort)[0]
         law = mechanism.law if isinstance(mechanism, IntegerMechanism) else "gaussian"
-        unit = mechanism.unit
-        return epsilon(sigma, q, steps * releases, DELTA, relation, unit, law).epsilon
+        told = (sigma, q, steps * releases, DELTA, relation, mechanism.unit, law)
+        return epsilon(*told, kept_variance(law)).epsilon
 
     def bound(self, scores: Array | Tensor) -> float:
         """From below, the epsilon that scores show: the first half of them with the canary."""

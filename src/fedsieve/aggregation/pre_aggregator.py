@@ -221,11 +221,14 @@ class MixedRule(Mixed):
 
     def _combine(self, rows: Rows, *, explain: bool) -> tuple[Tensor, FloatArray | None]:
         M, share = self._mixing(rows, [rows])
-        if isinstance(self.rule, Coordinatewise) and not explain:
-            return self.rule._reduce_mixed(M, rows.data, self.rule.f - rows.removed, share), None
+        blockwise = None
+        if isinstance(self.rule, Coordinatewise):  # block by block, whether or not it is explained
+            blockwise = self.rule._reduce_mixed(M, rows.data, self.rule.f - rows.removed, share)
+            if not explain:
+                return blockwise, None
         mixed = rows.mixed(weighted_sum(M, rows.data), share)
         vector, shares = self.rule._combine(mixed, explain=explain)
-        return vector, None if shares is None else shares @ M
+        return vector if blockwise is None else blockwise, None if shares is None else shares @ M
 
     def _mixing(self, rows: Rows, parts: Iterable[Rows]) -> tuple[FloatArray, FloatArray | None]:
         """What the m messages are multiplied by, and the shares of what comes out.

@@ -24,7 +24,7 @@ def stratified(labels: ArrayLike, size: int, rng: np.random.Generator) -> np.nda
 
     Example:
         >>> stratified([0, 0, 0, 0, 1, 1], 3, np.random.default_rng(0))
-        array([2, 3, 5])
+        array([2, 3, 4])
     """
     y = np.asarray(labels)
     if not 0 <= size <= len(y):
