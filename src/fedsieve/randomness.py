@@ -1,4 +1,4 @@
-"""The six named random streams of a run; no function anywhere touches a global seed.
+"""The seven named random streams of a run; no function anywhere touches a global seed.
 
 Every draw comes from ``default_rng(SeedSequence(seed, spawn_key=(stream, *labels)))``, keyed by
 what it is for (round, client, step), never by the order in which it is asked for. Serial and
@@ -15,7 +15,7 @@ that deployed clients agree on two by two.
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import numpy as np
@@ -30,6 +30,7 @@ class Stream(IntEnum):
     ATTACKER = 3
     INCLUSION = 4
     PAIR = 5
+    ORDER = 6
 
 
 _SEEDS, _LABELS = 2**128, 2**32  # a seed fills four words of 32 bits, a label one
@@ -44,8 +45,8 @@ class Streams:
         noise_seed: Seed of the privacy noise and the Poisson batches in a simulation, in the same
             range; ``None`` (the only setting for a deployment) draws both from the operating
             system's entropy.
-        pair_secret: What keys the noise that clients share where there is no noise seed; drawn from
-            the operating system, never written down.
+        pair_secret: What keys the noise that clients share, and the order of epochs, where there is
+            no noise seed; drawn from the operating system, never written down.
 
     Raises:
         ValueError: A seed out of range, or (when a stream is asked for) a label outside [0, 2^32).
@@ -96,6 +97,22 @@ class Streams:
         steps that a record joined.
         """
         return self._secret(Stream.INCLUSION, labels)
+
+    def order(self, *labels: int) -> np.random.Generator:
+        """Stream of the step in which a record takes part in an epoch: as secret as `inclusion`.
+
+        All steps of an epoch ask for the same draw, so without a noise seed it is keyed by a secret
+        that lives as long as the `Streams`.
+        """
+        seed = self.pair_secret if self.noise_seed is None else self.noise_seed
+        return _keyed(seed, Stream.ORDER, labels)
+
+    def renewed(self) -> Streams:
+        """The same streams under another secret: nothing that hung on the old one is drawn again.
+
+        With a noise seed nothing changes: there every draw is to be repeatable.
+        """
+        return replace(self, pair_secret=secrets.randbits(128))
 
     def pair(self, one: int, other: int, *labels: int) -> np.random.Generator:
         """Stream that two clients share and nobody else knows; the order of the two is nothing.

@@ -15,6 +15,7 @@ from fedsieve.cli._text import help_without_command, note, pairs, say, width
 if TYPE_CHECKING:
     from fedsieve.privacy.guarantee import Guarantee
     from fedsieve.privacy.guarantee import Relation as Neighbours
+    from fedsieve.privacy.guarantee import Sampling
     from fedsieve.privacy.guarantee import Unit as Protected
 
 app = typer.Typer(
@@ -35,6 +36,13 @@ Relation = Annotated[
 Unit = Annotated[str, typer.Option(help="What is protected: record or client.")]
 LocalSteps = Annotated[int, typer.Option(help="Noisy releases per round, >= 1.")]
 Noise = Annotated[float, typer.Option(help="Noise standard deviation over the clip, > 0.")]
+Way = Annotated[
+    str,
+    typer.Option(
+        "--sampling",
+        help="poisson; or shuffled or random-allocation: once in an epoch of 1 / rate steps.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -46,9 +54,10 @@ def epsilon(
     delta: Delta,
     relation: Relation = "add-remove",
     unit: Unit = "record",
+    sampling: Way = "poisson",
     as_json: Json = False,
 ) -> None:
-    """Epsilon of a Poisson-sampled Gaussian mechanism, composed over the steps."""
+    """Epsilon of a sampled Gaussian mechanism, composed over the steps."""
     from fedsieve.experiments.toml import refusing
     from fedsieve.privacy import accounting
 
@@ -56,10 +65,11 @@ def epsilon(
         spent = accounting.epsilon(
             noise_multiplier,
             sampling_rate,
-            steps,
+            _composed(steps, sampling_rate, sampling),
             delta,
             cast("Neighbours", relation),
             cast("Protected", unit),
+            sampling=cast("Sampling", sampling),
         )
     _tell(spent, noise_multiplier, as_json)
 
@@ -72,6 +82,7 @@ def noise(
     delta: Delta,
     relation: Relation = "add-remove",
     unit: Unit = "record",
+    sampling: Way = "poisson",
     as_json: Json = False,
 ) -> None:
     """Smallest noise multiplier that keeps within epsilon."""
@@ -80,10 +91,19 @@ def noise(
     from fedsieve.privacy.calibration import noise_multiplier
 
     with refusing():
-        neighbours = cast("Neighbours", relation)
-        multiplier = noise_multiplier(epsilon, sampling_rate, steps, delta, neighbours)
+        neighbours, way = cast("Neighbours", relation), cast("Sampling", sampling)
+        steps = _composed(steps, sampling_rate, sampling)
+        multiplier = noise_multiplier(
+            epsilon, sampling_rate, steps, delta, neighbours, sampling=way
+        )
         spent = accounting.epsilon(
-            multiplier, sampling_rate, steps, delta, neighbours, cast("Protected", unit)
+            multiplier,
+            sampling_rate,
+            steps,
+            delta,
+            neighbours,
+            cast("Protected", unit),
+            sampling=way,
         )
     _tell(spent, multiplier, as_json)
 
@@ -219,6 +239,15 @@ def _curves(
             for t in at
         ]
     return at, curves
+
+
+def _composed(steps: int, sampling_rate: float, sampling: str) -> int:
+    """What is composed: the steps, or the epochs that they begin."""
+    from fedsieve.privacy import epochs
+
+    if sampling == "poisson" or not 0 < sampling_rate <= 1:
+        return steps
+    return epochs(steps, round(1 / sampling_rate))
 
 
 def _check_local_steps(local_steps: int) -> None:

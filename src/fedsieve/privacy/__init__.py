@@ -17,8 +17,10 @@ from fedsieve.privacy.guarantee import Event as Event
 from fedsieve.privacy.guarantee import Guarantee as Guarantee
 from fedsieve.privacy.guarantee import Law as Law
 from fedsieve.privacy.guarantee import Relation as Relation
+from fedsieve.privacy.guarantee import Sampling as Sampling
 from fedsieve.privacy.guarantee import Trust as Trust
 from fedsieve.privacy.guarantee import Unit as Unit
+from fedsieve.privacy.guarantee import epochs as epochs
 from fedsieve.privacy.integers import IntegerMechanism as IntegerMechanism
 from fedsieve.privacy.ledger import Ledger as Ledger
 from fedsieve.privacy.limits import Limits as Limits
@@ -51,6 +53,7 @@ __all__ = [
     "Relation",
     "Released",
     "Row",
+    "Sampling",
     "Setting",
     "Terms",
     "TradeOff",
@@ -58,6 +61,7 @@ __all__ = [
     "Turn",
     "Unit",
     "compose",
+    "epochs",
     "epsilon",
     "epsilon_curve",
     "knobs",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fedsieve.privacy._charges import Spent
+from fedsieve.privacy._charges import Charge, Spent
 from fedsieve.privacy.accounting import compose
 from fedsieve.privacy.calibration import max_steps
 from fedsieve.privacy.guarantee import (
@@ -12,8 +12,10 @@ from fedsieve.privacy.guarantee import (
     Guarantee,
     Law,
     Relation,
+    Sampling,
     Unit,
     check_epsilon,
+    check_events,
     check_target,
 )
 
@@ -32,6 +34,7 @@ class Budget:
         relation: Neighbouring relation.
         unit: What is protected.
         law: Of the noise of every release.
+        sampling: How records come to the steps; a charge counts epochs where it is by epochs.
 
     Raises:
         ValueError: An argument out of range.
@@ -42,16 +45,27 @@ class Budget:
     relation: Relation
     unit: Unit
     law: Law = "gaussian"
+    sampling: Sampling = "poisson"
 
     def __post_init__(self) -> None:
         check_target(self.delta, self.relation, self.unit)
+        check_events([self.event((1.0, 1.0, 1))], self.relation)
         if self.limit is not None:
             check_epsilon(self.limit, "limit")
 
     def guarantee(self, spent: Spent) -> Guarantee:
         """What holds after these charges."""
-        events = [Event(sigma, q, steps, self.law) for q, sigma, steps in spent]
+        events = [self.event(charge) for charge in spent]
         return compose(events, self.delta, self.relation, self.unit)
+
+    def event(self, charge: Charge) -> Event:
+        """What a charge stands for.
+
+        Raises:
+            ValueError: It is impossible.
+        """
+        q, sigma, steps = charge
+        return Event(sigma, q, steps, self.law, self.sampling)
 
     def refuse_excess(self, spent: Spent, whose: str) -> None:
         """Refuse charges that exceed the limit.
@@ -74,5 +88,6 @@ class Budget:
     def _fits(self, spent: Spent, limit: float) -> bool:
         if len(spent) == 1:  # the usual case: one look-up a round
             ((q, sigma, steps),) = spent
-            return steps <= max_steps(limit, sigma, q, self.delta, self.relation, self.law)
+            delta, relation = self.delta, self.relation
+            return steps <= max_steps(limit, sigma, q, delta, relation, self.law, self.sampling)
         return self.guarantee(spent).epsilon <= limit

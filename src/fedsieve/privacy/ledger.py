@@ -37,7 +37,7 @@ from fedsieve.privacy._charges import (
     stretches,
 )
 from fedsieve.privacy._journal import Journal, Record
-from fedsieve.privacy.guarantee import Event, Guarantee, Law, Relation, Unit
+from fedsieve.privacy.guarantee import Guarantee, Law, Relation, Sampling, Unit
 
 
 class Ledger:
@@ -55,6 +55,8 @@ class Ledger:
         noise_source: Where the noise comes from, in words; written into every record.
         unit: What is protected.
         law: Of the noise of every release.
+        sampling: How records come to the steps. Where they take part once in an epoch, the steps of
+            a charge are the epochs that begin with it; they may be none.
 
     Raises:
         ValueError: An argument out of range, or a journal that already holds records.
@@ -77,13 +79,15 @@ class Ledger:
         noise_source: str = "",
         unit: Unit = "record",
         law: Law = "gaussian",
+        sampling: Sampling = "poisson",
     ) -> None:
-        self._budget = Budget(limit, delta, relation, unit, law)
+        self._budget = Budget(limit, delta, relation, unit, law, sampling)
         if journal is not None and journal.exists() and journal.stat().st_size:
             raise ValueError(
                 f"journal={journal} already holds records; Ledger.restore continues it"
             )
         self.delta, self.relation, self.unit, self.law = delta, relation, unit, law
+        self.sampling = sampling
         self.repeatable, self.limit, self.noise_source = repeatable, limit, noise_source
         self._journal = None if journal is None else Journal(journal)
         self._torn = 0
@@ -117,15 +121,15 @@ class Ledger:
                 )
         if not groups:
             return
-        for q, sigma, steps in groups:
-            Event(sigma, q, steps)
+        for charge in groups:
+            self._budget.event(charge)
         self._refuse_excess(groups)
         record = {"round": int(round), "noise": self.noise_source, "charges": compact(groups)}
         self._append(record)
         self._apply(record)
 
     def spent(self) -> dict[Client, int]:
-        """Steps that each client has released."""
+        """Steps that each client has released, or epochs that it has begun."""
         return {c: sum(steps for _, _, steps in self._history(c)) for c in self._spent}
 
     def guarantee(self, *, rounded: bool = False) -> Guarantee:
@@ -162,6 +166,7 @@ class Ledger:
             "relation": self.relation,
             "unit": self.unit,
             "law": self.law,
+            "sampling": self.sampling,
             "repeatable": self.repeatable,
             "limit": self.limit,
             "noise_source": self.noise_source,
