@@ -60,6 +60,7 @@ def test_no_two_keys_are_spelled_alike(
 def test_the_keys_of_the_streams_are_part_of_every_recorded_run() -> None:
     assert {s.name: s.value for s in Stream} == {
         "PUBLIC": 0, "DATA": 1, "NOISE": 2, "ATTACKER": 3, "INCLUSION": 4, "PAIR": 5,
+        "ORDER": 6,
     }  # fmt: skip
     key = np.random.SeedSequence(7, spawn_key=(1, 0, 3))
     assert Streams(7).data(0, 3).integers(2**62) == np.random.default_rng(key).integers(2**62)

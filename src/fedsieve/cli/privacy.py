@@ -13,9 +13,8 @@ import typer
 from fedsieve.cli._text import help_without_command, note, pairs, say, width
 
 if TYPE_CHECKING:
-    from fedsieve.privacy.guarantee import Guarantee
+    from fedsieve.privacy.guarantee import Guarantee, Sampling
     from fedsieve.privacy.guarantee import Relation as Neighbours
-    from fedsieve.privacy.guarantee import Sampling
     from fedsieve.privacy.guarantee import Unit as Protected
 
 app = typer.Typer(

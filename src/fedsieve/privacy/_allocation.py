@@ -27,8 +27,13 @@ of u^(s-1) exp(-u M) over u > 0, and the L_i being independent::
 
 Both integrals (that of x, and the normal one in phi) are of analytic functions over the whole line,
 for which the trapezoidal rule converges exponentially: its error here is below e^-30 of the value,
-and `_SLACK` covers it together with the rounding. Neither direction exceeds that of a Gaussian
-release in a known step (convexity), which takes over where an integral does not fit the range.
+and `_SLACK` covers it together with the rounding. Where the integral does not fit the range, at
+orders at which next to nothing is hidden, the bound that follows from M >= prod_i L_i^(1/t) (the
+inequality of the means; also in the paper) takes over::
+
+    D_a(Q || P) <= (a + t - 1) / (2 t sigma^2).
+
+Neither direction exceeds that of a Gaussian release in a known step, by convexity.
 
 Two epochs compose as two releases do, because their draws are independent.
 """
@@ -72,13 +77,10 @@ def allocation_moments(noise_multiplier: float, batches: int) -> tuple[Moments, 
     if batches == 1 or noise_multiplier < _LEAST_NOISE:
         return known, known
     with_against_without = _powers(known, batches)
-    without_against_with = np.full(MOST_ORDER + 1, np.inf)
-    without_against_with[2:] = _inverse_powers(noise_multiplier, batches)
-    one, other = (
-        np.minimum(moments * (1 + _SLACK) + _SLACK, known)
-        for moments in (with_against_without, without_against_with)
-    )
-    return one, other
+    means = (orders - 1) * (orders + batches - 1) / (2 * batches * noise_multiplier**2)
+    exact = np.append([0.0, 0.0], _inverse_powers(noise_multiplier, batches))
+    one = np.minimum(with_against_without * (1 + _SLACK) + _SLACK, known)
+    return one, np.minimum(exact * (1 + _SLACK) + _SLACK, means)
 
 
 def allocation_rdp(noise_multiplier: float, batches: int, order: int) -> float:
