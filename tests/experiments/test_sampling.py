@@ -218,7 +218,11 @@ def test_what_has_no_valid_accounting_is_refused(
 
 @pytest.mark.parametrize("way", WAYS)
 def test_other_mechanisms_go_with_epochs(way: Sampling, own: Dataset) -> None:
-    allowed = [{"clip_quantile": 0.5}, {"trust": "central"}, {"relation": "replace-one"}]
+    allowed: list[dict[str, Any]] = [
+        {"clip_quantile": 0.5},
+        {"trust": "central"},
+        {"relation": "replace-one"},
+    ]
     allowed += [{"noise": "discrete-gaussian"}] if way == "shuffled" else []
     for privacy in allowed:
         result = fedsieve.run(settings(way, privacy, rounds=2), data=own)

@@ -114,8 +114,8 @@ def test_an_epoch_is_secret_and_its_steps_agree_on_it(way: Way, shards: Shards) 
     assert epoch.sum(axis=0).max() == 1
     for other in (Streams(7), streams.renewed(), Streams(7, noise_seed=1)):
         assert not np.array_equal(epoch, visits(way, shards, range(t), other, client=1))
-    seeded = [visits(way, shards, range(t), Streams(s, noise_seed=3), client=1) for s in (1, 2)]
-    assert np.array_equal(*seeded)  # nothing comes from the public seed
+    one, two = (visits(way, shards, range(t), Streams(s, noise_seed=3), client=1) for s in (1, 2))
+    assert np.array_equal(one, two)  # nothing comes from the public seed
 
 
 def test_a_client_with_less_than_two_batches_has_epochs_of_one_step(shards: Shards) -> None:
