@@ -114,7 +114,7 @@ def commits(folder: Path, many: int) -> dict[str, float]:
     def simulation() -> None:
         ledger = Ledger(DELTA, "add-remove", repeatable=False, journal=folder / "ledger.jsonl")
         for t in range(many):
-            ledger.charge(t, {0: terms.charge})
+            ledger.charge(t, {0: (0.01, 10.0, 1)})
 
     def raw() -> None:
         with (folder / "raw").open("ab") as file:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -35,6 +36,12 @@ FORWARD_MACS = {
 }
 """Multiply-adds of one sample by layer."""
 
+SIZES = {
+    "mlp": (203_530, 784 + 2 * 256 + 10),
+    "cnn": (147_146, 784 + 2 * 16 * 24**2 + 16 * 12**2 + 2 * 32 * 8**2 + 512 + 2 * 256 + 10),
+}
+"""Parameters, and the numbers that one sample becomes on its way through the layers."""
+
 ACCURACY = {"mlp": (0.99, 1.0), "cnn": (0.50, 0.60)}
 """After 30 rounds; outside, the job was another one or the gradients are wrong."""
 
@@ -43,6 +50,10 @@ def flop(model: str) -> float:
     """Floating point operations of one round: 6 per multiply-add, 4 in the first layer."""
     macs = FORWARD_MACS[model]
     return COHORT * VISITED * (6.0 * sum(macs) - 2.0 * macs[0])
+
+
+FOLDER = "COMMON_JOB_DATA"
+"""Environment variable: the folder of the records, so that no engine's memory has their making."""
 
 
 class Data(NamedTuple):
@@ -55,11 +66,20 @@ class Data(NamedTuple):
 
 
 @cache
-def data() -> Data:
-    """Ten prototypes in noise."""
+def data(clients: int = CLIENTS) -> Data:
+    """The first clients' records; read from where `simulators.py` has laid them, or made."""
+    if FOLDER not in os.environ:
+        return made(clients)
+    folder, limit = Path(os.environ[FOLDER]), clients * RECORDS
+    files = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in Data._fields)
+    return Data(*(np.array(file[:limit]) for file in files))
+
+
+def made(clients: int = CLIENTS) -> Data:
+    """Ten prototypes in noise; on the way this takes three times the memory of the records."""
     rng = np.random.default_rng(0)
     prototypes = rng.normal(size=(CLASSES, PIXELS)).astype(np.float32)
-    train = CLIENTS * RECORDS
+    train = clients * RECORDS
     y = rng.integers(0, CLASSES, train + TESTS)
     x = (0.35 * prototypes[y] + rng.normal(size=(train + TESTS, PIXELS))).astype(np.float32)
     return Data(x[:train], y[:train], x[train:], y[train:])
@@ -78,11 +98,27 @@ def own_order(*key: int) -> np.ndarray:
     return np.random.default_rng(key).permutation(RECORDS)[:VISITED].reshape(STEPS, BATCH)
 
 
-def torch_data() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def data_bytes() -> int:
+    """Memory of the records."""
+    return (CLIENTS * RECORDS + TESTS) * (4 * PIXELS + 8)
+
+
+def matrix_bytes(model: str, processes: int) -> int:
+    """Memory of what a round computes with, from its shapes.
+
+    At the server the cohort's messages, as bytes and as float32, and the model before and after; in
+    every process parameters, gradients and a step's result, and the activations of a batch with
+    their gradients.
+    """
+    d, activations = SIZES[model]
+    return 4 * (2 * COHORT + 2) * d + processes * 4 * (3 * d + 2 * BATCH * activations)
+
+
+def torch_data(clients: int = CLIENTS) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The records as images (N, 1, 28, 28) and the labels, without a copy."""
     import torch
 
-    x, y, x_test, y_test = (torch.from_numpy(part) for part in data())
+    x, y, x_test, y_test = (torch.from_numpy(part) for part in data(clients))
     return x.view(-1, 1, 28, 28), y, x_test.view(-1, 1, 28, 28), y_test
 
 
@@ -164,6 +200,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--idle", action="store_true", help="two clients, one step: memory alone")
     parser.add_argument("--out", type=Path, help="where to write the result; default: print it")
     return parser.parse_args()
 
@@ -178,6 +215,8 @@ def report(args: argparse.Namespace, packages: list[str], **facts: object) -> No
         print(text)
 
 
-def report_laps(args: argparse.Namespace, packages: list[str], laps: Laps, reached: float) -> None:
+def report_laps(
+    args: argparse.Namespace, packages: list[str], laps: Laps, reached: float, **more: object
+) -> None:
     """Tell `simulators.py` the rounds' times and the accuracy."""
-    report(args, packages, seconds=laps.seconds, cpu=laps.cpu, accuracy=reached)
+    report(args, packages, seconds=laps.seconds, cpu=laps.cpu, accuracy=reached, **more)

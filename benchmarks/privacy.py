@@ -4,7 +4,9 @@
 
 "Gaussian" is `GaussianMechanism.release` for 20 clients on one thread: noise from 20 generators,
 addition, division and rounding to the public grid, at several k and at the d of an MLP. Its floor
-is the drawing of as many normal numbers by numpy. "Exact" is the number of exact integer samples in
+is the drawing of as many normal numbers by numpy. Both are timed with seeded generators, as in a
+simulation, and with those of a run without a seed, which draw from a cipher's key stream and are
+made anew for every release. "Exact" is the number of exact integer samples in
 a second: vectorised by tables, at several widths, against one by one as published; each table is
 made beforehand, in the time given beside it. Everything takes turns; median and minimum are kept.
 """
@@ -26,6 +28,7 @@ from fedsieve.privacy import GaussianMechanism
 from fedsieve.privacy.discrete import sample_discrete_gaussian
 from fedsieve.privacy.discrete._laws import GaussianLaw, LaplaceLaw, PoissonLaw
 from fedsieve.privacy.discrete._table import sample
+from fedsieve.randomness import Streams
 
 CLIENTS = 20
 D = 203_530  # parameters of the MLP of the other benchmarks
@@ -44,16 +47,27 @@ def releases():
         generators = [np.random.default_rng(i) for i in range(CLIENTS)]
         buffer = np.empty(k)
 
-        def release(sums=sums, generators=generators):
-            mechanism.release(sums, generators)
+        def seeded(generators=generators):
+            return generators
 
-        def floor(generators=generators, buffer=buffer):
-            for generator in generators:
-                generator.standard_normal(out=buffer)
+        for name, drawn in ((f"k={k}", seeded), (f"without a seed k={k}", unseeded)):
 
-        jobs[f"Gaussian k={k}"] = release
-        jobs[f"normal numbers k={k}"] = floor
+            def release(sums=sums, drawn=drawn):
+                mechanism.release(sums, drawn())
+
+            def floor(drawn=drawn, buffer=buffer):
+                for generator in drawn():
+                    generator.standard_normal(out=buffer)
+
+            jobs[f"Gaussian {name}"] = release
+            jobs[f"normal numbers {name}"] = floor
     return jobs
+
+
+def unseeded():
+    """The noise streams of one round without a noise seed."""
+    streams = Streams(0)
+    return [streams.noise(0, client) for client in range(CLIENTS)]
 
 
 def samplers():
@@ -108,6 +122,14 @@ def main():
     for k in NUMBERS:
         own, floor = (gaussian[f"{n} k={k}"]["median"] for n in ("Gaussian", "normal numbers"))
         print(f"  k={k:<8d} {own * 1e3:9.3f} {own / whole:8.4f} {own / floor:6.2f}")
+    source = Streams(0).noise_source
+    print(f"The same from {source}: ms median, ratio to seeded; ns a number, bare")
+    for k in NUMBERS:
+        own, floor = (
+            gaussian[f"{n} without a seed k={k}"]["median"] for n in ("Gaussian", "normal numbers")
+        )
+        times = own / gaussian[f"Gaussian k={k}"]["median"]
+        print(f"  k={k:<8d} {own * 1e3:9.3f} {times:8.2f} {floor / (CLIENTS * k) * 1e9:9.1f}")
     rates = {
         name: {
             "per_second": SAMPLES / t["median"],
@@ -134,6 +156,7 @@ def main():
     result = {
         "machine": machine,
         "clients": CLIENTS,
+        "source_without_a_seed": source,
         "seconds": gaussian,
         "exact_samples": rates,
         "target": {"per_second": TARGET, "slowest": slowest, "met": slowest >= TARGET},

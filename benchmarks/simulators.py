@@ -11,8 +11,10 @@ this run's own matrix products set. See README.md for how each peer is driven.
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -27,13 +29,14 @@ import common_job as job
 import numpy as np
 from peers._environments import PEERS, PeerError, install, last_line, python
 from peers._process_tree import members, resident_bytes
-from peers._results import CORES, REFERENCE, Row, compare, table, verdicts, write
+from peers._results import CORES, MEMORY_TARGET, REFERENCE, Row, compare, table, verdicts, write
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 GEMM_LIMIT = 120.0  # seconds for measuring the floor
 ALLOCATOR = {f"MALLOC_{name}_THRESHOLD_": str(1 << 30) for name in ("MMAP", "TRIM")}
 """glibc keeps freed memory, as the fedsieve command asks it to: the same terms for every engine."""
+REFERENCE_MODULE = "fedsieve"
 SAMPLING = 1.0  # seconds between two looks at a running engine's memory; each look costs it time
 
 
@@ -90,6 +93,7 @@ def main() -> None:
     broken = {} if args.skip_install else install({engine.environment for engine in engines})
     rates = {cores: gemm_rates(cores) for cores in (1, CORES)}
     rows = []
+    lay_records()
     for model in args.models:
         for engine in engines:
             print(f"  {engine.name}, {model} ...", file=sys.stderr, flush=True)
@@ -98,6 +102,8 @@ def main() -> None:
                 if engine.environment in broken:
                     raise PeerError(broken[engine.environment])
                 measure(row, engine, args.rounds, args.timeout)
+                if engine.module == REFERENCE_MODULE:
+                    measure_memory(row, engine, args.timeout)
             except PeerError as error:
                 row.error = str(error)
             row.floor = job.flop(model) / max(rates[engine.cores].values()) / 1e9
@@ -109,6 +115,15 @@ def main() -> None:
     folder = RESULTS if complete else args.out
     if folder is not None:
         write(folder, rows, rates, args.rounds)
+
+
+def lay_records() -> None:
+    """Lay the records where every engine reads them, for as long as this process lives."""
+    folder = tempfile.mkdtemp(prefix="common-job-")
+    atexit.register(shutil.rmtree, folder)
+    for name, array in job.made()._asdict().items():
+        np.save(Path(folder, f"{name}.npy"), array)
+    os.environ[job.FOLDER] = folder
 
 
 def gemm_rates(cores: int) -> dict[str, float]:
@@ -124,6 +139,7 @@ def measure(row: Row, engine: Engine, rounds: int, timeout: float) -> None:
     row.load = os.getloadavg()[0]
     row.rounds, row.versions = result["seconds"], result["versions"]
     row.cpu, row.accuracy = result["cpu"], result["accuracy"]
+    row.resident_bytes = result.get("resident", 0)
     row.median, row.minimum = statistics.median(row.rounds), min(row.rounds)
     row.first = row.rounds[0]
     row.p10, row.p90 = (float(q) for q in np.quantile(row.rounds, [0.1, 0.9]))
@@ -132,7 +148,17 @@ def measure(row: Row, engine: Engine, rounds: int, timeout: float) -> None:
         row.error = f"accuracy {row.accuracy:.3f} is outside {low}..{high}: it did another job"
 
 
-def run(engine: Engine, model: str, rounds: int, timeout: float) -> tuple[dict[str, Any], int]:
+def measure_memory(row: Row, engine: Engine, timeout: float) -> None:
+    """Fill in the memory that the job takes, and what it may take."""
+    idle, _ = run(engine, row.model, 1, timeout, "--idle")
+    row.taken_bytes = row.resident_bytes - idle["resident"]
+    matrices = job.matrix_bytes(row.model, engine.processes)
+    row.allowed_bytes = int(MEMORY_TARGET * job.data_bytes()) + matrices
+
+
+def run(
+    engine: Engine, model: str, rounds: int, timeout: float, *further: str
+) -> tuple[dict[str, Any], int]:
     """What the driver reports, and the largest memory of its process tree in bytes.
 
     Raises:
@@ -143,6 +169,7 @@ def run(engine: Engine, model: str, rounds: int, timeout: float) -> tuple[dict[s
         arguments = [str(python(engine.environment)), "-m", f"peers.{engine.module}"]
         arguments += ["--model", model, "--rounds", str(rounds), "--out", str(out)]
         arguments += ["--processes", str(engine.processes), "--threads", str(engine.threads)]
+        arguments += further
         threads = {f"{library}_NUM_THREADS": str(engine.threads) for library in ("OMP", "MKL")}
         variables = PEERS[engine.environment].variables if engine.environment else {}
         home = {"FLWR_HOME": scratch, "PYTHONPATH": str(HERE), "PYTHONWARNINGS": "ignore"}

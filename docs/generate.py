@@ -16,7 +16,7 @@ from fedsieve.registry import ROOMS, Component, components
 NAMES = {"algorithm": "Algorithms", "dataset": "Data sets", "rule": "Aggregation rules"}
 """Headings where the family's name with an "s" does not do."""
 
-TOPICS = ("projections", "privacy", "rules", "arena", "randomness", "checkpoints")
+TOPICS = ("projections", "privacy", "rules", "poisoning", "arena", "randomness", "checkpoints")
 """The concept pages in the order of a first reading."""
 
 

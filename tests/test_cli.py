@@ -112,9 +112,10 @@ def test_version(call: Callable[..., Told]) -> None:
         (("run", "--bogus"), "No such option: --bogus"),
         (("run", "missing.toml"), "missing.toml"),
         (("run", "--set", "rounds=0"), "rounds=0: allowed is greater than or equal to 1"),
-        (("run", "--set", "round=3"), "did you mean rounds?"),
+        (("run", "--set", "round=3"), "unknown key round=3; did you mean rounds?"),
+        (("run", "--out", "taken/run"), "taken/run cannot be written: taken: Not a directory"),
         (("run", "--set", "attack.name=aly"), "no attack is called 'aly'"),
-        (("list", "rules"), "family='rules'"),
+        (("list", "rules"), "family='rules' is not one of algorithm, attack, "),
         (("show", "nowhere"), "nowhere holds no run"),
         (("resume", "nowhere"), "nowhere holds no run"),
         (("report", "nowhere"), "nowhere holds no run"),
@@ -125,9 +126,19 @@ def test_version(call: Callable[..., Told]) -> None:
     ],
 )
 def test_bad_input_gets_one_line(
-    call: Callable[..., Told], words: tuple[str, ...], part: str
+    call: Callable[..., Told], words: tuple[str, ...], part: str, tmp_path: Path
 ) -> None:
+    (tmp_path / "taken").touch()
     assert part in bad_input(call(*words))
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a place that nobody can write")
+def test_a_place_that_cannot_be_written_is_found_before_the_work(
+    call: Callable[..., Told], trainer: list[dict[str, Any]]
+) -> None:
+    told = bad_input(call("run", "--out", "/proc/nowhere/run"))
+    assert "/proc/nowhere/run cannot be written: /proc: " in told
+    assert trainer == []
 
 
 def test_a_finished_run_is_not_overwritten(
@@ -383,3 +394,10 @@ def test_our_own_errors_are_a_line_and_bugs_a_trace(
     fail(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         call("run", "--out", "there")
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "fedsieve", "version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"fedsieve {__version__}\n"

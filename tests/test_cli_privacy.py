@@ -1,4 +1,4 @@
-"""``fedsieve privacy rounds``, ``curve`` and ``explain``: what they print, and what they refuse."""
+"""``fedsieve privacy``: what its commands print, and what they refuse."""
 
 from __future__ import annotations
 
@@ -13,7 +13,18 @@ from types import SimpleNamespace
 import pytest
 
 from fedsieve.cli import main
-from fedsieve.privacy import epsilon, max_steps
+from fedsieve.privacy import (
+    ClientLedger,
+    Limits,
+    Sampling,
+    Terms,
+    epsilon,
+    max_sampling_rate,
+    max_steps,
+    noise_multiplier,
+    published,
+)
+from fedsieve.privacy.guarantee import kept_variance
 
 JOB = ("--noise-multiplier", "10", "--sampling-rate", "1", "--delta", "1e-5")
 SAID = ("unit: record", "one record added or removed", "delta = 1e-05", "no sampling", "exact")
@@ -65,6 +76,164 @@ def test_rounds(call: Callable[..., SimpleNamespace]) -> None:
     assert "unit: client" in client
 
 
+def test_rate(call: Callable[..., SimpleNamespace]) -> None:
+    job = ("--epsilon", "2", "--noise-multiplier", "8", "--steps", "100", "--delta", "1e-5")
+    found = json.loads(call("rate", *job, "--json").out)
+    assert found["sampling_rate"] == max_sampling_rate(2.0, 8.0, 100, 1e-5)
+    assert found["epsilon"] <= 2
+    told = call("rate", *job).out
+    assert told.startswith(f"sampling rate {found['sampling_rate']:.6g}: epsilon = ")
+    assert "PLD" in told
+
+
+@pytest.mark.parametrize("law", ["gaussian", "discrete-gaussian", "skellam"])
+def test_every_command_knows_the_law(call: Callable[..., SimpleNamespace], law: str) -> None:
+    given = ("--noise", law, "--delta", "1e-5", "--json")
+    noise = law, kept_variance(law)  # type: ignore[arg-type]
+    sigma, q = ("--noise-multiplier", "10"), ("--sampling-rate", "1")
+    target, steps = ("--epsilon", "4"), ("--steps", "100")
+
+    def told(command: str, *words: str) -> dict[str, float]:
+        return json.loads(call(command, *words, *given).out)  # type: ignore[no-any-return]
+
+    own = epsilon(10.0, 1.0, 100, 1e-5, law=noise[0], variance=noise[1]).epsilon  # type: ignore[arg-type]
+    assert told("epsilon", *sigma, *q, *steps)["epsilon"] == own
+    assert told("curve", *sigma, *q, "--rounds", "100")["epsilon"] == own
+    assert told("noise", *target, *q, *steps)["noise_multiplier"] == noise_multiplier(
+        4.0, 1.0, 100, 1e-5, "add-remove", *noise
+    )
+    assert told("rounds", *target, *sigma, *q)["rounds"] == max_steps(
+        4.0, 10.0, 1.0, 1e-5, "add-remove", *noise
+    )
+    assert told("rate", *target, *sigma, *steps)["sampling_rate"] == max_sampling_rate(
+        4.0, 10.0, 100, 1e-5, "add-remove", *noise
+    )
+    (row,) = told("table", *sigma, *q, *steps)
+    assert row["epsilon"] == own  # type: ignore[index]
+
+
+@pytest.mark.parametrize("way", ["shuffled", "random-allocation"])
+def test_sampling_by_epochs(call: Callable[..., SimpleNamespace], way: Sampling) -> None:
+    """Thirty steps begin two epochs of twenty."""
+    job = ("--sampling-rate", "0.05", "--steps", "30", "--delta", "1e-5", "--relation", "zero-out")
+    given = (*job, "--sampling", way, "--json")
+    found = json.loads(call("epsilon", "--noise-multiplier", "2", *given).out)
+    assert found["epsilon"] == epsilon(2.0, 0.05, 2, 1e-5, "zero-out", sampling=way).epsilon
+    assert "2 epochs of 20 steps" in found["sampling"]
+    found = json.loads(call("noise", "--epsilon", "4", *given).out)
+    wanted = noise_multiplier(4.0, 0.05, 2, 1e-5, "zero-out", sampling=way)
+    assert found["noise_multiplier"] == wanted
+    assert found["epsilon"] <= 4
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (("--sampling", "bins"), "sampling='bins' is not one of"),
+        (("--sampling", "shuffled"), "relation='add-remove'"),
+        (("--sampling", "random-allocation", "--sampling-rate", "0.3"), "the nearest rate is 1/3"),
+        (("--sampling", "random-allocation", "--noise", "skellam"), "Gaussian noise only"),
+    ],
+)
+def test_sampling_without_a_valid_accounting_is_refused(
+    call: Callable[..., SimpleNamespace], changed: tuple[str, ...], told: str
+) -> None:
+    job = ("--sampling-rate", "0.05", "--steps", "30", "--delta", "1e-5")
+    assert told in refused(call("epsilon", "--noise-multiplier", "2", *job, *changed))
+    assert told in refused(call("noise", "--epsilon", "2", *job, *changed))
+
+
+def test_skellam_noise_of_few_units_costs_more(call: Callable[..., SimpleNamespace]) -> None:
+    job = (*JOB, "--steps", "100", "--noise", "skellam")
+    told = call("epsilon", *job, "--variance", "50").out
+    assert "Skellam releases with noise multiplier 10 and variance 50 or more" in told
+    few, many = (
+        json.loads(call("epsilon", *job, *more, "--json").out)["epsilon"]
+        for more in (("--variance", "50"), ())
+    )
+    assert few > many
+
+
+@pytest.mark.parametrize("target", ["1e-6", "3e-9", "0.00012"])
+def test_a_printed_epsilon_is_never_smaller_than_the_true_one(
+    call: Callable[..., SimpleNamespace], target: str
+) -> None:
+    job = ("noise", "--epsilon", target, "--sampling-rate", "1", "--steps", "3", "--delta", "1e-7")
+    true = json.loads(call(*job, "--json").out)["epsilon"]
+    printed = float(call(*job).out.split("epsilon = ")[1].split()[0])
+    assert true <= printed <= 1.001 * true
+    assert printed <= 1.001 * float(target)
+
+
+def test_table(call: Callable[..., SimpleNamespace]) -> None:
+    grid = ("--epsilon", "1", "--epsilon", "8", "--sampling-rate", "1", "--steps", "100")
+    told = call("table", *grid, "--relation", "add-remove", "--relation", "replace-one")
+    assert told.code == 0
+    lines = told.out.splitlines()
+    assert [line.split()[0] for line in lines] == ["noise", "37.31", "74.62", "6.0029", "12.006",
+                                                   "unit:"]  # fmt: skip
+    assert "1e-05, replace-one, exact Gaussian" in lines[2]
+    found = json.loads(call("table", *grid, "--json").out)
+    assert [row["epsilon"] <= e for row, e in zip(found, (1, 8), strict=True)] == [True, True]
+    assert {"unit", "relation", "delta", "sampling", "accountant"} <= set(found[0])
+
+
+def test_published(call: Callable[..., SimpleNamespace]) -> None:
+    told = call("published")
+    text = " ".join(told.out.split())
+    assert told.code == 0
+    assert max(map(len, told.out.splitlines())) <= 80
+    for row in published():
+        assert row.gap in text
+        assert f"epsilon = {row.theirs:.4g} by the {row.method}" in text
+    assert text.count("printed not quoted") == 3
+    found = json.loads(call("published", "--json").out)
+    assert [entry["printed"] for entry in found] == [None, 1.34, 8.68, None, None]
+    assert found[3]["ours"]["relation"] == "replace-one"
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Path:
+    """A client's ledger, with room for 7 more rounds."""
+    path = tmp_path / "ledger.db"
+    limits = Limits(epsilon(10.0, 1.0, 9, 1e-5).epsilon, 1e-5, 5.0, 1.0, 1.0)
+    with ClientLedger(path, "ward 7", limits) as ledger:
+        for round_ in (0, 4):
+            ledger.message("run a", round_, Terms(10.0, 1.0, 1.0), lambda: b"secret")
+    with ClientLedger(path, "ward 8", limits):
+        pass
+    return path
+
+
+def test_ledger(call: Callable[..., SimpleNamespace], client: Path) -> None:
+    told = call("ledger", str(client))
+    text = " ".join(told.out.split())
+    assert told.code == 0
+    for words in (*SAID, "2 Gaussian releases", "7 messages of 1 release, Gaussian noise",
+                  "run run a 2 rounds from 0 to 4", "2 messages kept", "ward 8"):  # fmt: skip
+        assert words in text
+    assert "secret" not in told.out
+    seven, eight = json.loads(call("ledger", str(client), "--json").out)
+    assert (seven["data"], seven["rounds"], seven["releases"]) == ("ward 7", 2, 2)
+    assert seven["epsilon"] == epsilon(10.0, 1.0, 2, 1e-5).epsilon < seven["budget"]
+    assert seven["left"][0]["messages"] == 7
+    assert (eight["epsilon"], eight["left"], eight["runs"]) == (0, [], [])
+    asked = ("--noise-multiplier", "20", "--sampling-rate", "1", "--steps", "2", "--json")
+    other = json.loads(call("ledger", str(client), *asked).out)
+    assert [one["left"][0]["messages"] for one in other] == [14, 18]
+
+
+def test_ledger_refuses(call: Callable[..., SimpleNamespace], client: Path) -> None:
+    assert "nothing.db is no file" in refused(call("ledger", "nothing.db"))
+    half = ("ledger", str(client), "--noise-multiplier", "20")
+    assert "needs both, or neither" in refused(call(*half))
+    assert "steps=0" in refused(call(*half, "--sampling-rate", "1", "--steps", "0"))
+    (client.parent / "text").write_text("no ledger" * 1000)
+    told = call("ledger", str(client.parent / "text"))
+    assert (told.code, told.err.count("\n")) == (1, 1)
+    assert "not a database" in told.err
+
+
 def test_curve(call: Callable[..., SimpleNamespace], tmp_path: Path) -> None:
     told = call("curve", *JOB, "--rounds", "100", "--out", "there/curve.png")
     assert (told.code, told.err) == (0, "wrote there/curve.png\n")
@@ -94,6 +263,9 @@ def test_curve(call: Callable[..., SimpleNamespace], tmp_path: Path) -> None:
         (("rounds", "--epsilon", "1", *JOB, "--unit", "user"), "unit='user'"),
         (("rounds", "--epsilon", "1", *JOB[2:], "--noise-multiplier", "0"), "noise_multiplier=0.0"),
         (("curve", *JOB, "--rounds", "0"), "rounds=0"),
+        (("rounds", "--epsilon", "1", *JOB, "--noise", "cauchy"), "law='cauchy'"),
+        (("rounds", "--epsilon", "1", *JOB, "--variance", "9"), "variance=9.0 belongs to"),
+        (("table", "--epsilon", "1"), "noise_multiplier, sampling_rate, steps is left out"),
         (("curve", *JOB[:4], "--delta", "1", "--rounds", "3"), "delta=1.0"),
         (("explain", "nowhere"), "nowhere holds no run"),
     ],

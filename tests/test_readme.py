@@ -87,8 +87,9 @@ def test_the_readme_has_commands_and_python() -> None:
     assert page.index("<!-- demo-table:start -->") < page.index("<!-- demo-table:end -->")
 
 
-def test_the_readmes_commands_run(tmp_path: Path) -> None:
-    for command in commands((ROOT / "README.md").read_text()):
+@pytest.mark.parametrize("page", ["README.md", "docs/concepts/privacy.md"])
+def test_the_commands_run(page: str, tmp_path: Path) -> None:
+    for command in commands((ROOT / page).read_text()):
         program, *arguments = shlex.split(command)
         if program not in STRUCTURAL:
             execute([program, *arguments], tmp_path)

@@ -1,4 +1,4 @@
-"""CPU seconds and resident memory of a process and all its descendants, read from /proc."""
+"""CPU seconds and memory of a process and all its descendants, read from /proc."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
-PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def _stats() -> dict[int, list[str]]:
@@ -48,6 +47,14 @@ def cpu_seconds(root: int | None = None) -> float:
 
 
 def resident_bytes(root: int) -> int:
-    """Sum of the resident sets of the tree; a shared page counts in each process that maps it."""
-    stats = _stats()
-    return PAGE * sum(int(stats[pid][21]) for pid in _tree(root, stats) if pid in stats)
+    """Memory of the tree; a page that several processes map counts once (PSS), swap included."""
+    return sum(map(_proportional_bytes, members(root)))
+
+
+def _proportional_bytes(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:  # it ended meanwhile, or is about to
+        return 0
+    kilobytes = (line.split()[1] for line in lines if line.startswith(("Pss:", "SwapPss:")))
+    return 1024 * sum(map(int, kilobytes))

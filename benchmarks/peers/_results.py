@@ -19,6 +19,9 @@ SLOWER = ("Flower", "pfl", "BlazeFL", "ByzFL")
 JAX_TARGET = 2.5
 """Target: FedSieve's round of the MLP takes at most so many times JAX's."""
 
+MEMORY_TARGET = 1.5
+"""Target: FedSieve's job takes at most so many times its records, plus its matrices."""
+
 
 @dataclass
 class Row:
@@ -41,6 +44,9 @@ class Row:
     to_floor: float = math.nan
     to_fedsieve: float = math.nan
     peak_bytes: int = 0
+    resident_bytes: int = 0
+    taken_bytes: int = 0
+    allowed_bytes: int = 0
     load: float = math.nan
     accuracy: float = math.nan
 
@@ -109,6 +115,16 @@ def verdicts(rows: list[Row]) -> list[str]:
         if jax and not math.isnan(jax[0]):
             word = "met" if 1 / jax[0] <= JAX_TARGET else "MISSED"
             told.append(f"{word}: FedSieve takes {1 / jax[0]:.2f} times JAX scan's round, {model}")
+    for row in rows:
+        if row.allowed_bytes:
+            word = "met" if row.taken_bytes <= row.allowed_bytes else "MISSED"
+            taken, allowed = (
+                f"{size / 1e6:.0f} MB" for size in (row.taken_bytes, row.allowed_bytes)
+            )
+            told.append(
+                f"{word}: {row.engine}, {row.model}: the job takes {taken}; "
+                f"{MEMORY_TARGET} times its records and its matrices are {allowed}"
+            )
     return told
 
 
@@ -157,6 +173,7 @@ def draw(path: Path, rows: list[Row]) -> None:
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     models = list(dict.fromkeys(row.model for row in rows))
     figure, axes = plt.subplots(
@@ -181,6 +198,9 @@ def draw(path: Path, rows: list[Row]) -> None:
             xytext=(2, 2), textcoords="offset points", fontsize=7,
         )  # fmt: skip
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+        axis.xaxis.set_minor_locator(NullLocator())
         axis.set_xlabel(f"milliseconds per round of {job.COHORT} clients, {model.upper()}")
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)

@@ -88,25 +88,27 @@ def floors(X: torch.Tensor, f: int) -> Iterator[tuple[str, Callable[[], Call]]]:
 
 
 def fedsieve(X: torch.Tensor, f: int) -> Iterator[tuple[str, Callable[[], Call]]]:
-    """All registered rules that f alone defines, and pre-aggregators before the trimmed mean."""
+    """All registered rules, trusting a message where they need to, and pre-aggregators."""
     from fedsieve.registry import component, components
 
     def alone(part: Any) -> Callable[[], Call]:
         def make() -> Call:
             rule = part.build(f=f)
             rule.check(len(X))
+            rule = rule.trusting(X[0]) if rule.needs_root else rule
             return lambda: rule(X)
 
         return make
 
-    def before(part: Any) -> Callable[[], Call]:
-        rule = component("rule", "trimmed-mean").build(f=f)
+    def before(part: Any, name: str) -> Callable[[], Call]:
+        rule = component("rule", name).build(f=f)
         return lambda: lambda: (part.build(f=f) >> rule)(X)
 
     for part in components("rule"):
         yield part.name, alone(part)
     for part in components("pre-aggregator"):
-        yield f"{part.name} >> trimmed-mean", before(part)
+        for name in ("trimmed-mean", "median"):
+            yield f"{part.name} >> {name}", before(part, name)
 
 
 def byzfl(X: torch.Tensor, f: int) -> Iterator[tuple[str, Callable[[], Call]]]:
@@ -133,9 +135,17 @@ def byzfl(X: torch.Tensor, f: int) -> Iterator[tuple[str, Callable[[], Call]]]:
 
     for ours, (name, options) in names.items():
         yield ours, make(name, options)
-    mix, trim = library.NNM(f=f), library.TrMean(f=f)
-    if len(X) * X.numel() <= MIXED:
-        yield "nnm >> trimmed-mean", lambda: lambda: trim(mix(X))
+    reducers = {"trimmed-mean": library.TrMean(f=f), "median": library.Median()}
+
+    def before(pre: Any, name: str, stack: torch.Tensor) -> Callable[[], Call]:
+        return lambda: lambda: reducers[name](pre(stack))
+
+    for name in reducers:
+        if len(X) * X.numel() <= MIXED:
+            yield f"nnm >> {name}", before(library.NNM(f=f), name, X)
+    clipped = X.clone()  # its clipping writes into what it is given
+    for name in reducers:
+        yield f"arc >> {name}", before(library.ARC(f=f), name, clipped)
 
 
 def byzpy(X: torch.Tensor, f: int) -> Iterator[tuple[str, Callable[[], Call]]]:

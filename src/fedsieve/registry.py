@@ -75,7 +75,7 @@ def register(family: str, name: str, *, paper: str = "") -> Callable[[T], T]:
         ValueError: Unknown family, or the name is taken by another factory.
     """
     if family not in ROOMS:
-        raise ValueError(f"family={family!r} is not one of {sorted(ROOMS)}")
+        raise ValueError(f"family={family!r} is not one of {', '.join(sorted(ROOMS))}")
 
     def add(factory: T) -> T:
         held = _components.get((family, name))
@@ -90,7 +90,7 @@ def register(family: str, name: str, *, paper: str = "") -> Callable[[T], T]:
 def components(family: str) -> list[Component]:
     """Every component of a family, by name."""
     if family not in ROOMS:
-        raise UnknownComponentError(f"family={family!r} is not one of {sorted(ROOMS)}")
+        raise UnknownComponentError(f"family={family!r} is not one of {', '.join(sorted(ROOMS))}")
     _discover(ROOMS[family])
     return [c for (held, _), c in sorted(_components.items()) if held == family]
 

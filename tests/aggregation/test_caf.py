@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedsieve.aggregation import CAF, caf
+from fedsieve.aggregation import CAF, _spectral, caf
 from fedsieve.aggregation._spectral import spread
 
 
@@ -44,7 +44,7 @@ def test_turns_that_are_left_out_change_nothing(case, monkeypatch):
     rng = np.random.default_rng(3)
     share = rng.uniform(1, 1.5, 30) if case == "weights" else None
     turns = []
-    monkeypatch.setattr(caf, "spread", lambda *a: turns.append(1) or spread(*a))
+    monkeypatch.setattr(_spectral, "spread", lambda *a: turns.append(1) or spread(*a))
     for k in (5, 50, 10_000):
         X = np.eye(30) if case == "basis" else rng.normal(size=(30, k))
         X[:2] *= 1e6 if case == "far" else 1
@@ -60,7 +60,7 @@ def test_turns_that_are_left_out_change_nothing(case, monkeypatch):
 
 def test_rows_at_right_angles_do_not_wear_the_server_out(monkeypatch):
     turns = []
-    monkeypatch.setattr(caf, "spread", lambda *a: turns.append(1) or spread(*a))
+    monkeypatch.setattr(_spectral, "spread", lambda *a: turns.append(1) or spread(*a))
     CAF(f=200).weights(np.eye(1000))
     assert len(turns) <= 3
 

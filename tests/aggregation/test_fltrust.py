@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedsieve.aggregation import FLTrust
+from fedsieve.aggregation import ARC, NNM, FLTrust, Mean, capped_shares
 
 
 def slow(X, g, p=1.0):
@@ -35,5 +35,24 @@ def test_only_messages_that_point_the_way_are_heard():
 def test_the_trusted_update_is_checked():
     with pytest.raises(ValueError, match="must be a finite vector"):
         FLTrust(1, root=torch.tensor([torch.nan]))
+    with pytest.raises(ValueError, match=r"FLTrust\(f=1\) has no trusted update: give root="):
+        FLTrust(1)(torch.ones(5, 2))
     with pytest.raises(ValueError, match="root has 3 numbers; allowed are 2"):
         FLTrust(1, root=torch.ones(3))(torch.ones(5, 2))
+
+
+@pytest.mark.parametrize("made", [FLTrust(1), NNM(1) >> FLTrust(1), ARC(1) >> NNM(1) >> FLTrust(1)])
+def test_a_composition_passes_the_trusted_update_on(made):
+    X = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    given = made.trusting(X[0])
+    assert (made.needs_root, given.needs_root) == (True, False)
+    assert given.for_round(3)(X).norm() > 0
+    assert not Mean().needs_root
+    assert Mean().trusting(X[0]) == Mean()
+
+
+def test_client_weights_multiply_the_trust_under_their_cap():
+    X = torch.eye(3, dtype=torch.float64)
+    rule = FLTrust(2, root=torch.ones(3, dtype=torch.float64))
+    told = rule.aggregate(X, capped_shares([1, 1, 98], 1.5)).weights
+    np.testing.assert_allclose(told / told.sum(), [0.25, 0.25, 0.5])

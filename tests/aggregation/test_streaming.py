@@ -72,7 +72,8 @@ def test_extreme_scales(scale):
     X = stack() * scale
     for rule in (*RULES.values(), *MIXED.values()):
         found = aggregate_blocks(rule, X.split(WIDTHS, dim=1))
-        torch.testing.assert_close(found.vector, rule(X))
+        # what cancels is left with the rounding of the messages' own scale
+        torch.testing.assert_close(found.vector, rule(X), rtol=1e-6, atol=max(1e-6 * scale, 1e-5))
         assert found.weights is None
 
 

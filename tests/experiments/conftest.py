@@ -1,6 +1,12 @@
-"""A run directory as a run would leave it, with plausible numbers, made in a blink."""
+"""A run directory as a run would leave it, made in a blink; and real commands to kill."""
 
-from collections.abc import Callable
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +70,7 @@ def invent(
             f"(sha256 of train-images-idx3-ubyte: {'5b' * 32}).",
             checksums={"train-images": "5b" * 32},
             licence="MIT",
-            noise_source="operating system entropy" if private else None,
+            noise_source="operating system entropy, expanded by AES-128-CTR" if private else None,
             noise_grid=2.0**-20 if private else None,
             device="cpu AVX2",
         )
@@ -117,6 +123,7 @@ def summary(**given: Any) -> Summary:
         n_byzantine=byzantine,
         attack="alie" if byzantine else "none",
         rule="caf",
+        root_records=None,
         projection="dct",
         dimension=50890,
         message_dimension=4810,
@@ -131,7 +138,7 @@ def summary(**given: Any) -> Summary:
         neighbouring_relation="add-remove" if private else None,
         accountant="PLD (dp-accounting, pessimistic)" if private else None,
         noise_multiplier=1.234 if private else None,
-        noise_source="operating system entropy" if private else None,
+        noise_source="operating system entropy, expanded by AES-128-CTR" if private else None,
         trust="local" if private else None,
         holds_against="everybody who sees the messages, the server included" if private else None,
         uplink_bits_per_client_round=32 * 4810,
@@ -150,3 +157,55 @@ def invented() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def a_summary() -> Callable[..., Summary]:
     return summary
+
+
+def running(leader: int) -> list[int]:
+    """The running processes of a process group."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, pgrp = stat.read_text().rsplit(")", 1)[1].split()[:3]
+            if int(pgrp) == leader and state != "Z":
+                found.append(int(stat.parent.name))
+    return found
+
+
+def awaited(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.005)
+    return condition()
+
+
+@pytest.fixture
+def command() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts the command in a process group of its own, as a shell does."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*words: object) -> subprocess.Popen[str]:
+        program = "import sys; from fedsieve.cli import main; sys.exit(main())"
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, *map(str, words)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.fixture(scope="session")
+def group() -> Callable[[int], list[int]]:
+    return running
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[..., bool]:
+    return awaited

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -190,58 +187,20 @@ def test_two_arenas_do_not_share_a_directory(file: Path, half: Path) -> None:
         arena(load(file), half)
 
 
-def group(leader: int) -> list[int]:
-    """The running processes of a process group."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, _, pgrp = stat.read_text().rsplit(")", 1)[1].split()[:3]
-            if int(pgrp) == leader and state != "Z":
-                found.append(int(stat.parent.name))
-    return found
-
-
-def until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.005)
-    return condition()
-
-
-@pytest.fixture
-def command() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts the command in a process group of its own, as a shell does."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*words: object) -> subprocess.Popen[str]:
-        program = "import sys; from fedsieve.cli import main; sys.exit(main())"
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, "arena", *map(str, words)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="process groups are read in /proc")
 def test_ctrl_c_and_kill_9_lose_only_what_is_under_way_and_leave_no_orphan(
-    command: Callable[..., subprocess.Popen[str]], file: Path, tmp_path: Path
+    command: Callable[..., subprocess.Popen[str]],
+    until: Callable[..., bool],
+    group: Callable[[int], list[int]],
+    file: Path,
+    tmp_path: Path,
 ) -> None:
     slow = ["--set", "rounds=150", "--set", "arena.byzantine=1"]
     plan = load(file, slow[1::2])
     directory = tmp_path / "arena"
 
-    interrupted = command(file, *slow, "--out", directory)
+    interrupted = command("arena", file, *slow, "--out", directory)
     assert until(lambda: len(cells(directory)) >= 1)
     os.killpg(interrupted.pid, signal.SIGINT)  # a terminal tells all of them
     _, err = interrupted.communicate(timeout=60)
@@ -251,7 +210,7 @@ def test_ctrl_c_and_kill_9_lose_only_what_is_under_way_and_leave_no_orphan(
     kept = {name: (directory / "cells" / f"{name}.json").read_bytes() for name in cells(directory)}
     assert 1 <= len(kept) < len(list(plan.cells()))
 
-    killed = command("--out", directory, "--quiet")  # the directory knows its plan
+    killed = command("arena", "--out", directory, "--quiet")  # the directory knows its plan
     assert until(lambda: len(cells(directory)) > len(kept))
     os.kill(killed.pid, signal.SIGKILL)  # nobody tells the workers
     assert killed.wait(timeout=60) == -signal.SIGKILL

@@ -16,7 +16,8 @@ from fedsieve.experiments.sections.attack import Attack
 from fedsieve.experiments.toml import ConfigError, load
 from fedsieve.learning.data import Dataset
 from fedsieve.learning.datasets.own import from_arrays
-from fedsieve.poisoning import Knowledge, MessageAttack, Scene
+from fedsieve.learning.nearness import Nearness
+from fedsieve.poisoning import ConstrainAndScale, Knowledge, MessageAttack, Scene
 from fedsieve.registry import components
 
 NAMES = [c.name for c in components("attack") if c.name != "none"]
@@ -111,6 +112,39 @@ def test_what_needs_less_is_allowed(changes: tuple[str, ...]) -> None:
 def test_an_attack_on_noise_needs_noise() -> None:
     for name in NOISY:
         assert "this run has none; add [privacy]" in refusal(f"attack.name={name}", "privacy=none")
+
+
+def test_an_attack_on_noise_needs_messages_that_carry_some() -> None:
+    central = ("privacy.epsilon=4", "privacy.trust=central", "aggregation.rule=mean")
+    for name in NOISY:
+        told = refusal(f"attack.name={name}", *central)
+        assert f"attack.name='{name}' with privacy.trust='central'" in told
+        assert "messages carry none to hide in or to omit" in told
+    told = refusal("attack.name=un-noised", "attack.pairs=keep", "privacy.epsilon=4")
+    assert "attack.pairs='keep' with privacy.trust='local': clients share no noise" in told
+    load(None, ["attack.name=un-noised", "attack.pairs=keep", "privacy.trust=distributed"])
+
+
+def test_staying_near_the_model_needs_local_steps() -> None:
+    named = "attack.name=constrain-and-scale"
+    told = refusal(named, "attack.alpha=0.5", "algorithm.name=dshb")
+    assert "attack.alpha=0.5 with algorithm.name='dshb'" in told
+    assert "attack.evades='cosine' with" in refusal(named, "attack.evades=cosine")
+    changes = [named, "attack.alpha=0.5", "attack.evades=cosine", "algorithm.name=fedavg"]
+    made = attacks.attack(load(None, [*changes, "privacy=none", "projection.name=identity"]))
+    assert isinstance(made, ConstrainAndScale)
+    assert made.near == Nearness(0.5, "cosine")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_servers_draws_are_known_only_where_that_is_granted(own: Dataset) -> None:
+    def ends(*knowledge: str) -> Any:
+        rule = {"aggregation": {"rule": "trimmed-mean", "pre": ["bucketing"], "f": 1}}
+        given = settings("line-search", knowledge=["updates", "rule", *knowledge])
+        return fedsieve.run(given | rule | {"federation": {"clients": 7, "byzantine": 1}}, data=own)
+
+    guessed, known = ends(), ends("randomness")
+    assert not guessed.theta.equal(known.theta)
 
 
 def test_settings_that_an_attack_does_not_read_are_refused() -> None:

@@ -130,11 +130,11 @@ def test_the_cohort_follows_from_the_participation() -> None:
     [
         (
             "federation.clientz=3",
-            "unknown key federation.clientz; did you mean federation.clients?",
+            "unknown key federation.clientz=3; did you mean federation.clients?",
         ),
-        ("clients=3", "unknown key clients; did you mean federation.clients?"),
-        ("lr=3", "unknown key lr; did you mean algorithm.lr?"),
-        ("zzz=3", "unknown key zzz; allowed are name, seed"),
+        ("clients=3", "unknown key clients=3; did you mean federation.clients?"),
+        ("lr=3", "unknown key lr=3; did you mean algorithm.lr?"),
+        ("zzz=3", "unknown key zzz=3; allowed are name, seed"),
         ("rounds=0", "rounds=0: allowed is greater than or equal to 1"),
         ("rounds=ten", "rounds='ten': allowed is a valid integer"),
         ("rounds=1.5", "rounds=1.5"),

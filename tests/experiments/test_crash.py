@@ -14,7 +14,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ import fedsieve
 from fedsieve.cli import main
 from fedsieve.experiments import run as running
 from fedsieve.experiments import toml
+from fedsieve.randomness import Streams
 from fedsieve.simulation.checkpoint import Checkpoint, CheckpointError
 from fedsieve.simulation.loop import Simulation
 
@@ -124,6 +124,7 @@ def settings(place: Path, **changes: Any) -> dict[str, Any]:
 
 
 ENTROPY = {"privacy": {"noise_multiplier": 1.0}}
+FRESH = Streams(0).noise_source  # its words are tested in test_randomness
 LIMITED = {"privacy": {"epsilon": 4.0}}
 LONG = {
     "rounds": 60,
@@ -309,7 +310,7 @@ def test_rounds_that_run_again_with_fresh_noise_count_twice(
     with undrawn():
         result = fedsieve.resume(corpse("entropy"))
     undisturbed = json.loads((whole(**ENTROPY) / "summary.json").read_text())
-    assert result.summary["noise_source"] == "operating system entropy"
+    assert result.summary["noise_source"] == FRESH
     assert result.summary["rounds"] == ROUNDS
     assert result.summary["epsilon"] > 1.05 * undisturbed["epsilon"]
     journal = (result.directory / running.JOURNAL).read_text()
@@ -563,52 +564,12 @@ FEDAVG = {
 }
 
 
-def group(leader: int) -> list[int]:
-    """The running processes of a process group."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, _, pgrp = stat.read_text().rsplit(")", 1)[1].split()[:3]
-            if int(pgrp) == leader and state != "Z":
-                found.append(int(stat.parent.name))
-    return found
-
-
-def until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.005)
-    return condition()
-
-
-@pytest.fixture
-def command() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts the command in a process group of its own, as a shell does."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*words: object) -> subprocess.Popen[str]:
-        program = "import sys; from fedsieve.cli import main; sys.exit(main())"
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, *map(str, words)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="process groups are read in /proc")
 def test_a_run_with_workers_survives_ctrl_c_and_sigkill_and_leaves_no_orphan(
     command: Callable[..., subprocess.Popen[str]],
+    until: Callable[..., bool],
+    group: Callable[[int], list[int]],
     place: Path,
     whole: Callable[..., Path],
     tmp_path: Path,

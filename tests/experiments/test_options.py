@@ -46,11 +46,20 @@ def test_they_survive_a_file(tmp_path):
         ({"rule": "krum", "neighbours": "all"}, "neighbours='all': allowed is 'n-f-2' or 'n-f-1'"),
         ({"rule": "centered-clipping", "tau": -1.0}, "rule='centered-clipping': tau=-1.0 must be"),
         ({"rule": "multi-krum", "m": 19}, r"aggregation\.rule='multi-krum': m=19 exceeds n - f"),
-        ({"rule": "krum", "tau": 1.0}, "aggregation.tau: it is an option of centered-clipping"),
+        ({"rule": "krum", "tau": 1.0}, "aggregation.tau=1.0: it is an option of centered-clipping"),
         ({"rule": "centered-clipping", "tua": 1.0}, "did you mean aggregation.tau"),
-        ({"rule": "krum", "seed": 1}, "unknown key aggregation.seed; allowed are aggregation.rule"),
-        ({"xyz": 1}, "unknown key aggregation.xyz"),
-        ({"rule": "fltrust"}, "needs root, which no file can hold; give the rule as an object"),
+        ({"rule": "krum", "seed": 1}, "aggregation.seed=1; allowed are aggregation.rule"),
+        ({"xyz": 1}, "unknown key aggregation.xyz=1"),
+        ({"rule": "fltrust"}, "compares messages with an update that the server computes itself"),
+        ({"rule": "fltrust", "root": 1}, "unknown key aggregation.root=1"),
+        ({"rule": "krum", "weights": "n"}, "aggregation.weights='n'"),
+        ({"weights": "sizes", "weight_cap": 0.5}, "aggregation.weight_cap=0.5"),
+        ({"weights": "equal", "weight_cap": 2.0}, "weight_cap=2: all clients weigh the same"),
+        ({"rule": "bulyan", "weights": "sizes"}, r"no weighted variant; .* rule other than bulyan"),
+        (
+            {"rule": "median", "weights": "sizes", "weight_cap": 5.0},
+            r"weight_cap=5 with f=2 of 20 messages: .* claim 0\.5 .* 1 <= .*weight_cap < 5",
+        ),
         ({"rule": "krum", "pre": ["bucketing"], "s": 5}, "with 4 rows made of 20 clients"),
         ({"rule": "krum", "pre": ["bucketing"], "s": 10}, "it is not defined for so few"),
     ],
@@ -67,10 +76,10 @@ def test_an_option_waits_for_the_default_rule():
 @pytest.mark.parametrize("family", ["rule", "pre-aggregator"])
 def test_every_one_whose_arguments_have_defaults_can_be_named(family):
     for part in components(family):
-        if part.name == "fltrust":
-            continue
         named = {"pre": [part.name]} if family == "pre-aggregator" else {"rule": part.name}
-        built = options.rule(Config(aggregation={"rule": "mean", "f": 1, **named}).aggregation)
+        built = options.rule(
+            Config(aggregation={"rule": "mean", "f": 1, "root_records": 9, **named}).aggregation
+        )
         assert built.f == 1
 
 

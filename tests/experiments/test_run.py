@@ -21,12 +21,15 @@ from fedsieve.aggregation import CAF, Mean, TrimmedMean
 from fedsieve.compression.projections import RandomMask
 from fedsieve.experiments import run as running
 from fedsieve.experiments import toml
+from fedsieve.experiments.build import Objects, build
 from fedsieve.experiments.released import released
 from fedsieve.experiments.run_directory import FURTHER, PHASES, SCHEMA, RunDirectory, Summary
 from fedsieve.experiments.toml import ConfigError
 from fedsieve.learning.data import Dataset
 from fedsieve.learning.datasets.own import from_arrays
 from fedsieve.poisoning import ALIE, Knowledge, MessageAttack, Scene
+from fedsieve.privacy import epsilon
+from fedsieve.randomness import Streams
 
 SUMMARY_KEYS = [
     "algorithm",
@@ -90,6 +93,7 @@ def settings(**changes: Any) -> dict[str, Any]:
 
 
 PRIVATE = {"noise_multiplier": 2.0, "noise_seed": 3}
+FRESH = Streams(0).noise_source  # its words are tested in test_randomness
 
 
 # ------------------------------------------------------------------------------ what a run gives
@@ -232,10 +236,26 @@ def test_the_configuration_left_behind_gives_the_same_run(tmp_path: Path) -> Non
     assert torch.equal(first.theta, third.theta)
 
 
+@pytest.mark.parametrize("trust", ["local", "distributed", "central"])
+def test_the_grid_of_continuous_noise_is_recorded(own: Dataset, trust: str) -> None:
+    moving = {"clip_quantile": 0.5, "clip_noise": 5.0} if trust == "local" else {}
+    rule = {} if trust == "distributed" else {"aggregation": {"rule": "mean"}}
+    given = settings(rounds=1, privacy=PRIVATE | {"trust": trust} | moving, **rule)
+    built = build(toml.parse(given), Objects(data=own))
+    noise = running.manifest_of(built)["noise"]
+    scale = built.mechanism.noise_std
+    if trust == "distributed":
+        scale = built.noise.correlated.independent * built.noise.correlated.clip
+        scale /= built.noise.correlated.batch
+    assert 2.0**-21 * scale < noise["grid"] <= 2.0**-20 * scale
+    assert np.frexp(noise["grid"])[0] == 0.5  # a power of two
+    assert noise["count_grid"] == (2.0 ** (2 - 20) if moving else None)
+
+
 def test_the_experiment_seed_never_seeds_the_noise(own: Dataset) -> None:
     secret = settings(rounds=1, privacy={"noise_multiplier": 2.0})
     one, other = (fedsieve.run(secret, data=own) for _ in range(2))
-    assert one.summary["noise_source"] == "operating system entropy"
+    assert one.summary["noise_source"] == FRESH
     assert not torch.equal(one.theta, other.theta)
     repeatable = settings(rounds=1, privacy=PRIVATE)
     one, other = (fedsieve.run(repeatable, data=own) for _ in range(2))
@@ -361,6 +381,18 @@ def test_noise_is_calibrated_to_the_target(own: Dataset) -> None:
     mechanism = {"noise_multiplier": result.summary["noise_multiplier"], "delta": 1e-4}
     same = fedsieve.run(settings(privacy=mechanism), data=own)
     assert same.summary["epsilon"] == pytest.approx(result.summary["epsilon"])
+
+
+@pytest.mark.parametrize("name", ["scaffold", "fedavg", "peer-to-peer"])
+def test_every_local_step_counts_in_the_calibrated_noise(
+    name: str, own: Dataset, undrawn: None
+) -> None:
+    algorithm = {"name": name, "lr": 0.1, "batch": 10, "local_steps": 4}
+    result = fedsieve.run(settings(algorithm=algorithm, privacy={"epsilon": 3.0}), data=own)
+    assert 2.97 < result.summary["epsilon"] <= 3.0
+    sigma, delta = result.summary["noise_multiplier"], result.summary["delta"]
+    by_hand = epsilon(sigma, 10 / 30, 6 * 4, delta)  # six rounds of four steps
+    assert result.summary["epsilon"] == by_hand.epsilon
 
 
 def test_the_budget_of_partial_participation_is_that_of_the_client_who_takes_part_most(

@@ -43,7 +43,7 @@ def test_it_says_what_it_takes_for_granted(a_summary: Callable[..., Summary]) ->
     told = " ".join(statement.privacy(a_summary().as_dict(), {"algorithm": {"batch": 50}}))
     assert "nominal sizes are public" in told
     assert "50 records expected per step, the draws secret" in told
-    assert "Source of noise and draws: operating system entropy." in told
+    assert "Source of noise and draws: operating system entropy, expanded by AES-128-CTR." in told
 
 
 def test_no_privacy_is_said(a_summary: Callable[..., Summary]) -> None:

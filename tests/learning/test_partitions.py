@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedsieve import registry
-from fedsieve.learning.partitions import class_histogram, partition
+from fedsieve.learning.partitions import class_histogram, partition, stratified
 from fedsieve.learning.partitions._shares import apportion, dirichlet_rows
 from fedsieve.registry import UnknownComponentError
 
@@ -324,3 +324,25 @@ def test_histogram_counts_every_record():
     assert table.shape == (6, 12)
     assert table.sum(0).tolist() == [600] * 10 + [0, 0]
     assert table.sum(1).tolist() == [len(part) for part in parts]
+
+
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=80).flatmap(
+        lambda y: st.tuples(st.just(y), st.integers(0, len(y)))
+    ),
+    st.integers(0, 9),
+)
+def test_a_stratified_draw_has_the_classes_in_proportion(drawn, seed):
+    y, size = np.array(drawn[0]), drawn[1]
+    taken = stratified(y, size, np.random.default_rng(seed))
+    assert len(taken) == len(set(taken.tolist())) == size
+    assert (np.diff(taken) > 0).all()
+    shares = np.bincount(y[taken], minlength=5) - size * np.bincount(y, minlength=5) / len(y)
+    assert np.abs(shares).max() < 1
+
+
+def test_a_stratified_draw_of_targets_is_a_plain_one():
+    taken = stratified(np.linspace(0, 1, 50), 10, np.random.default_rng(0))
+    assert len(set(taken.tolist())) == 10
+    with pytest.raises(ValueError, match=r"size=51 of 50 records; allowed are 0\.\.50"):
+        stratified(np.zeros(50), 51, np.random.default_rng(0))

@@ -2,9 +2,12 @@
 
 import math
 import warnings
+from decimal import Decimal
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import norm
 
@@ -12,6 +15,7 @@ from fedsieve.privacy import Event, compose, epsilon, epsilon_curve, max_steps, 
 from fedsieve.privacy._pld import FINE, grid_spacing, pld_epsilon
 from fedsieve.privacy._rdp import rdp_epsilon, sampled_gaussian_rdp
 from fedsieve.privacy.accounting import GAUSSIAN, PLD, RDP, RDP_REPLACE
+from fedsieve.privacy.guarantee import rounded_up
 
 DELTA = 1e-5
 
@@ -215,6 +219,10 @@ def test_the_curve_is_an_upper_bound_with_an_exact_end():
     exact = epsilon_curve(2.0, 0.05, [1, 2, 40], DELTA)
     assert exact == [epsilon(2.0, 0.05, t, DELTA).epsilon for t in (1, 2, 40)]
     assert epsilon_curve(2.0, 0.05, [], DELTA) == []
+    integers = epsilon_curve(2.0, 0.05, [1, 40], DELTA, law="discrete-gaussian")
+    assert (
+        integers[-1] == epsilon(2.0, 0.05, 40, DELTA, law="discrete-gaussian").epsilon > exact[-1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -273,3 +281,17 @@ def test_the_printed_epsilon_is_rounded_up():
     spent = epsilon(1.0, 0.01, 1000, DELTA)
     printed = float(spent.sentence().split()[2])
     assert spent.epsilon <= printed < spent.epsilon + 1e-4
+
+
+@given(st.one_of(st.floats(0, 1e6), st.floats(1e-300, 1e-2)))
+def test_a_printed_epsilon_is_never_below_the_true_one(value):
+    printed = Decimal(rounded_up(value))
+    assert (
+        Decimal(value)
+        <= printed
+        <= Decimal(value) * Decimal("1.0011") + (0 if value < 1e-3 else Decimal("1e-4"))
+    )
+
+
+def test_an_infinite_epsilon_is_printed_in_words():
+    assert rounded_up(math.inf) == "infinite"

@@ -16,10 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
-from fedsieve.privacy import Event, compose, epsilon, noise_multiplier, trade_off
+from fedsieve.privacy import (
+    BudgetExceededError,
+    Event,
+    Ledger,
+    compose,
+    epsilon,
+    noise_multiplier,
+    trade_off,
+)
 from fedsieve.privacy._allocation import MOST_ORDER, allocation_moments, allocation_rdp
 from fedsieve.privacy.accounting import GAUSSIAN, RDP_ALLOCATION
-from fedsieve.privacy.guarantee import Relation, Sampling
+from fedsieve.privacy.guarantee import Relation, Sampling, kept_variance
 
 DELTA = 1e-5
 SETTINGS = [(0.5, 200), (1.0, 10), (2.0, 3), (4.0, 100), (20.0, 7)]
@@ -202,7 +210,7 @@ def test_more_noise_more_steps_and_fewer_epochs_cost_less(
 def test_calibrated_noise_meets_the_target_and_no_more(
     sampling: Sampling, relation: Relation, target: float, t: int, count: int
 ) -> None:
-    sigma = noise_multiplier(target, 1 / t, count, DELTA, relation, "gaussian", sampling)
+    sigma = noise_multiplier(target, 1 / t, count, DELTA, relation, sampling=sampling)
     for factor, within in ((1.0, True), (1 - 1e-3, False)):
         spent = epsilon(sigma * factor, 1 / t, count, DELTA, relation, sampling=sampling)
         assert (spent.epsilon <= target) is within
@@ -223,6 +231,32 @@ def test_other_releases_are_composed_with_epochs() -> None:
     assert "3 epochs of 20 steps, no amplification counted" in together.sampling
 
 
+def test_epochs_of_integer_noise_keep_its_variance() -> None:
+    """Shuffled, they are what the same releases cost without sampling."""
+    variance = kept_variance("skellam")
+    plain = compose([Event(2.0, 1.0, 4, "skellam", variance)], DELTA, "zero-out")
+    cut = Event(2.0, 0.05, 4, "skellam", variance, "shuffled")
+    assert compose([cut], DELTA, "zero-out").epsilon == plain.epsilon
+    ledger = Ledger(
+        DELTA, "zero-out", repeatable=True, limit=plain.epsilon, law="skellam", sampling="shuffled"
+    )
+    ledger.charge(0, {"a": (0.05, 2.0, 3)})
+    ledger.charge(1, {"a": (0.05, 2.0, 0)})  # no epoch begins
+    ledger = Ledger.restore(ledger.state())
+    ledger.charge(2, {"a": (0.05, 2.0, 1)})
+    assert ledger.guarantee().epsilon == plain.epsilon
+    assert ledger.guarantee().events == (cut,)
+    with pytest.raises(BudgetExceededError):
+        ledger.charge(3, {"a": (0.05, 2.0, 1)})
+
+
+def test_a_ledger_refuses_at_once_what_it_could_not_account_for() -> None:
+    with pytest.raises(ValueError, match="relation='add-remove'"):
+        Ledger(DELTA, "add-remove", repeatable=True, sampling="shuffled")
+    with pytest.raises(ValueError, match="law='skellam'"):
+        Ledger(DELTA, "zero-out", repeatable=True, law="skellam", sampling="random-allocation")
+
+
 def test_the_trade_off_of_epochs_is_that_of_their_releases() -> None:
     cut = trade_off([Event(2.0, 0.1, 4, sampling="shuffled")], "zero-out")
     assert cut.mu == pytest.approx(1.0)
@@ -235,12 +269,12 @@ def test_the_trade_off_of_epochs_is_that_of_their_releases() -> None:
     ("made", "told"),
     [
         (lambda: Event(1.0, 0.3, 1, sampling="shuffled"), "the nearest rate is 1/3"),
-        (lambda: Event(1.0, 0.5, 1, "skellam", "random-allocation"), "law='skellam'"),
+        (lambda: Event(1.0, 0.5, 1, "skellam", 2.0**22, "random-allocation"), "law='skellam'"),
         (lambda: Event(1.0, 0.5, 1, sampling="bins"), "sampling='bins' is not one of"),  # type: ignore[arg-type]
         (lambda: epsilon(1.0, 0.5, 1, DELTA, sampling="shuffled"), "'zero-out'.*'replace-one'"),
         (lambda: trade_off([Event(1.0, 0.5, 1, sampling="shuffled")]), "relation='add-remove'"),
         (
-            lambda: noise_multiplier(1.0, 0.5, 1, DELTA, "add-remove", "gaussian", "shuffled"),
+            lambda: noise_multiplier(1.0, 0.5, 1, DELTA, "add-remove", sampling="shuffled"),
             "relation='add-remove'",
         ),
     ],
@@ -256,7 +290,7 @@ def test_the_three_ways_at_equal_epsilon() -> None:
     for t, count in ((20, 3), (100, 10)):
         poisson = noise_multiplier(4.0, 1 / t, t * count, DELTA, "zero-out")
         allocated, cut = (
-            noise_multiplier(4.0, 1 / t, count, DELTA, "zero-out", "gaussian", way) for way in ways
+            noise_multiplier(4.0, 1 / t, count, DELTA, "zero-out", sampling=way) for way in ways
         )
         assert 0.95 * poisson < allocated < 1.1 * poisson
         assert cut > 1.8 * poisson

@@ -2,16 +2,20 @@
 
 import os
 import sqlite3
+from dataclasses import replace
 
 import pytest
 
 from fedsieve.privacy import (
     BudgetExceededError,
     ClientLedger,
+    Event,
     LedgerError,
     Limits,
     RefusedError,
     Terms,
+    _ledger_file,
+    compose,
     epsilon,
 )
 
@@ -19,9 +23,9 @@ DELTA = 1e-5
 TERMS = Terms(noise_multiplier=10.0, sampling_rate=1.0, clip=1.0)
 
 
-def limits(rounds=3, **changed):
+def limits(worth=3, **changed):
     """A budget for so many rounds on `TERMS`."""
-    budget = epsilon(10.0, 1.0, rounds, DELTA).epsilon
+    budget = epsilon(10.0, 1.0, worth, DELTA).epsilon
     return Limits(
         **({"epsilon": budget, "delta": DELTA, "noise_multiplier": 5.0, "sampling_rate": 1.0}
            | {"clip": 2.0} | changed)
@@ -44,9 +48,9 @@ def test_the_same_round_is_answered_with_the_same_bytes_after_a_restart(path):
         first = ledger.message("a", 0, TERMS, make)
     with ClientLedger(path, "ward", limits()) as ledger:
         assert ledger.message("a", 0, TERMS, make) == first == drawn[0]
-        assert ledger.spent() == ((1.0, 10.0, 1),)
+        assert ledger.spent() == (Event(10.0, 1.0, 1),)
         ledger.message("a", 1, TERMS, make)
-        assert ledger.spent() == ((1.0, 10.0, 2),)
+        assert ledger.spent() == (Event(10.0, 1.0, 2),)
     assert len(drawn) == 2
 
 
@@ -72,6 +76,10 @@ def test_one_budget_over_all_runs_and_restarts(path):
         (Terms(4.999, 0.5, 1.0), "noise_multiplier=4.999 is asked for; the least is 5.0"),
         (Terms(9.0, 0.51, 1.0), "sampling_rate=0.51 is asked for; the largest is 0.5"),
         (Terms(9.0, 0.5, 2.1), "clip=2.1 is asked for; the largest is 2.0"),
+        (Terms(9.0, 0.5, 1.0, steps=10**6), "steps=1000000 is asked for; the most is 1"),
+        (Terms(9.0, 0.5, 1.0, law="discrete-gaussian"), "accepted is gaussian"),
+        (Terms(9.0, 0.5, 1.0, sampling="shuffled"), "sampling='shuffled'.*accepted is poisson"),
+        (Terms(9.0, 0.5, 1.0, sampling="random-allocation"), "accepted is poisson"),
         (Terms(1.0, 1.0, 9.0), "noise_multiplier.*sampling_rate.*clip"),
     ],
 )
@@ -87,14 +95,150 @@ def test_a_round_is_not_answered_on_other_terms_nor_after_its_bytes_are_gone(pat
     with ClientLedger(path, "ward", limits()) as ledger:
         ledger.message("a", 0, TERMS, lambda: b"x")
         ledger.message("a", 1, TERMS, lambda: b"y")
-        for other in (Terms(11.0, 1.0, 1.0), Terms(10.0, 0.5, 1.0), Terms(10.0, 1.0, 0.5)):
+        others = (
+            Terms(11.0, 1.0, 1.0),
+            Terms(10.0, 0.5, 1.0),
+            Terms(10.0, 1.0, 0.5),
+            Terms(10.0, 1.0, 1.0, sampling="shuffled"),
+        )
+        for other in others:
             with pytest.raises(RefusedError, match="another release of the same round"):
                 ledger.message("a", 0, other, lambda: b"")
         ledger.forget("a", before=1)
         with pytest.raises(RefusedError, match="its message dropped"):
             ledger.message("a", 0, TERMS, lambda: b"")
         assert ledger.message("a", 1, TERMS, lambda: b"") == b"y"
-        assert ledger.spent() == ((1.0, 10.0, 2),)
+        assert ledger.spent() == (Event(10.0, 1.0, 2),)
+
+
+def test_no_more_rounds_than_the_client_answers(path):
+    """The bound is over all runs and restarts, and what was sent is still sent again."""
+    with ClientLedger(path, "ward", limits(30, rounds=2)) as ledger:
+        ledger.message("a", 0, TERMS, lambda: b"x")
+        ledger.message("b", 0, TERMS, lambda: b"y")
+    with ClientLedger(path, "ward", limits(30, rounds=2)) as ledger:
+        with pytest.raises(RefusedError, match="2 rounds were answered; rounds=2 is the most"):
+            ledger.message("c", 0, TERMS, lambda: pytest.fail("was computed"))
+        assert ledger.message("a", 0, TERMS, lambda: b"z") == b"x"
+        ledger.forget("a", before=1)
+        assert ledger.answered() == 2
+    with ClientLedger(path, "another ward", limits(30, rounds=2)) as other:
+        assert other.message("a", 0, TERMS, lambda: b"z") == b"z"
+
+
+def test_another_process_that_takes_the_last_round_is_noticed(path):
+    own = limits(30, rounds=1)
+    with ClientLedger(path, "ward", own) as ledger, ClientLedger(path, "ward", own) as other:
+
+        def meanwhile():
+            other.message("b", 0, TERMS, lambda: b"first")
+            return b"second"
+
+        with pytest.raises(RefusedError, match="rounds=1 is the most"):
+            ledger.message("a", 0, TERMS, meanwhile)
+        assert ledger.spent() == (Event(10.0, 1.0, 1),)
+
+
+def test_every_law_is_charged_as_what_it_is(path):
+    laws = ("gaussian", "discrete-gaussian", "skellam")
+    asked = [
+        Terms(10.0, 1.0, 1.0),
+        Terms(10.0, 1.0, 1.0, law="discrete-gaussian"),
+        Terms(10.0, 1.0, 1.0, law="skellam", variance=50.0),
+        Terms(10.0, 1.0, 1.0, law="skellam", variance=2.0**24),
+    ]
+    for round_, terms in enumerate(asked):  # each on a ledger that was opened again
+        with ClientLedger(path, "ward", limits(30, laws=laws)) as ledger:
+            ledger.message("a", round_, terms, lambda: b"x")
+    with ClientLedger(path, "ward", limits(30, laws=laws)) as ledger:
+        assert sorted(map(str, ledger.spent())) == sorted(str(terms.event) for terms in asked)
+        assert ledger.guarantee() == compose([terms.event for terms in asked], DELTA)
+        for other in (asked[0], replace(asked[2], variance=51.0)):
+            with pytest.raises(RefusedError, match="was answered on"):
+                ledger.message("a", 2, other, lambda: b"")
+        assert ledger.message("a", 2, asked[2], lambda: b"") == b"x"
+
+
+def test_the_law_decides_when_the_budget_is_spent(path):
+    """Skellam noise of few units costs more than Gaussian noise of the same multiplier."""
+    budget = epsilon(10.0, 1.0, 3, DELTA, law="discrete-gaussian").epsilon
+    own = limits(epsilon=budget, laws=("discrete-gaussian", "skellam"))
+    for law, variance, fit in (("discrete-gaussian", None, 3), ("skellam", 1.0, 0)):
+        terms = Terms(10.0, 1.0, 1.0, 1, law, variance)
+        with ClientLedger(path, law, own) as ledger:
+            for round_ in range(fit):
+                ledger.message("a", round_, terms, lambda: b"")
+            with pytest.raises(BudgetExceededError):
+                ledger.message("a", fit, terms, lambda: b"")
+
+
+# What version 1 of the file held, which knew no law of the noise.
+FIRST_VERSION = """
+CREATE TABLE budget (
+    data TEXT PRIMARY KEY, epsilon REAL NOT NULL, delta REAL NOT NULL,
+    relation TEXT NOT NULL, unit TEXT NOT NULL);
+CREATE TABLE spent (
+    data TEXT NOT NULL, sampling_rate REAL NOT NULL, noise_multiplier REAL NOT NULL,
+    steps INTEGER NOT NULL, PRIMARY KEY (data, sampling_rate, noise_multiplier));
+CREATE TABLE sent (
+    data TEXT NOT NULL, run TEXT NOT NULL, round INTEGER NOT NULL,
+    sampling_rate REAL NOT NULL, noise_multiplier REAL NOT NULL, steps INTEGER NOT NULL,
+    clip REAL NOT NULL, message BLOB, PRIMARY KEY (data, run, round));
+INSERT INTO budget VALUES ('ward', {epsilon!r}, 1e-5, 'add-remove', 'record');
+INSERT INTO spent VALUES ('ward', 1.0, 10.0, 1), ('ward', 1.0, 20.0, 4);
+INSERT INTO sent VALUES ('ward', 'a', 0, 1.0, 10.0, 1, 1.0, x'78'),
+    ('ward', 'a', 1, 1.0, 20.0, 4, 1.0, NULL);
+"""
+
+
+@pytest.fixture
+def before(path):
+    """A ledger of the first version, with budget for one more round on `TERMS`."""
+    db = sqlite3.connect(path)
+    db.executescript(FIRST_VERSION.format(epsilon=limits(3).epsilon))
+    db.close()
+    return path
+
+
+def test_a_ledger_of_the_first_version_goes_on(before):
+    for _ in range(2):  # brought up once, then as it is
+        with ClientLedger(before, "ward", limits(3, steps=4)) as ledger:
+            assert ledger.spent() == (Event(10.0, 1.0, 1), Event(20.0, 1.0, 4))
+            assert ledger.message("a", 0, TERMS, lambda: b"y") == b"x"
+            with pytest.raises(RefusedError, match="its message dropped"):
+                ledger.message("a", 1, Terms(20.0, 1.0, 1.0, 4), lambda: b"y")
+            assert ledger._run("PRAGMA user_version") == [(2,)]
+    with ClientLedger(before, "ward", limits(3)) as ledger:
+        ledger.message("a", 2, TERMS, lambda: b"z")
+        with pytest.raises(BudgetExceededError):
+            ledger.message("a", 3, TERMS, lambda: b"z")
+
+
+def test_bringing_a_ledger_up_is_whole_or_not_at_all(before, monkeypatch):
+    for stop in range(1, len(_ledger_file._FROM_1) + 1):
+        half = (*_ledger_file._FROM_1[:stop], "INSERT INTO nowhere VALUES (1)")
+        monkeypatch.setattr(_ledger_file, "_FROM_1", half)
+        with pytest.raises(LedgerError, match="nowhere; nothing was sent"):
+            ClientLedger(before, "ward", limits(3))
+        monkeypatch.undo()
+    with ClientLedger(before, "ward", limits(3)) as ledger:
+        assert ledger.spent() == (Event(10.0, 1.0, 1), Event(20.0, 1.0, 4))
+
+
+def test_a_program_of_the_first_version_cannot_write_any_more(before):
+    with ClientLedger(before, "ward", limits(3)) as ledger:
+        old = sqlite3.connect(before)
+        with pytest.raises(sqlite3.OperationalError, match="6 columns"):
+            old.execute("INSERT INTO spent VALUES ('ward', 1.0, 10.0, 1)")
+        old.close()
+        assert ledger.spent()[0].steps == 1
+
+
+def test_a_ledger_of_a_later_version_is_refused(path):
+    with ClientLedger(path, "ward", limits()) as ledger:
+        ledger._run("PRAGMA user_version = 3")
+    with pytest.raises(LedgerError, match="has version 3, written by a later release"):
+        ClientLedger(path, "ward", limits())
 
 
 @pytest.mark.parametrize(
@@ -108,10 +252,10 @@ def test_a_budget_does_not_change_once_it_is_open(path, changed):
 
 
 def test_different_charges_share_the_budget(path):
-    with ClientLedger(path, "ward", limits(3)) as ledger:
+    with ClientLedger(path, "ward", limits(3, steps=4)) as ledger:
         ledger.message("a", 0, TERMS, lambda: b"")
         ledger.message("a", 1, Terms(20.0, 1.0, 1.0, steps=4), lambda: b"")
-        assert ledger.spent() == ((1.0, 10.0, 1), (1.0, 20.0, 4))
+        assert ledger.spent() == (Event(10.0, 1.0, 1), Event(20.0, 1.0, 4))
         ledger.message("a", 2, TERMS, lambda: b"")  # 1/100 + 4/400 + 1/100 = 3/100: the budget
         with pytest.raises(BudgetExceededError):
             ledger.message("a", 3, Terms(500.0, 1.0, 1.0), lambda: b"")
@@ -147,10 +291,10 @@ def test_a_full_disk_refuses_and_later_goes_on(path):
         ledger._run(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(LedgerError, match="full; nothing was sent"):
             ledger.message("a", 1, TERMS, lambda: bytes(100_000))
-        assert ledger.spent() == ((1.0, 10.0, 1),)
+        assert ledger.spent() == (Event(10.0, 1.0, 1),)
         ledger._run("PRAGMA max_page_count = 100000")
         assert ledger.message("a", 1, TERMS, lambda: b"y") == b"y"
-        assert ledger.spent() == ((1.0, 10.0, 2),)
+        assert ledger.spent() == (Event(10.0, 1.0, 2),)
 
 
 def test_a_file_that_was_tampered_with_is_refused(path):
@@ -205,6 +349,14 @@ def test_a_forked_process_has_to_open_its_own(path, monkeypatch):
         (lambda: Terms(1.0, 0.0, 1.0), "sampling_rate=0.0"),
         (lambda: Terms(1.0, 0.1, float("nan")), "clip=nan"),
         (lambda: Terms(1.0, 0.1, 1.0, 0), "steps=0 must be >= 1"),
+        (lambda: Terms(1.0, 0.1, 1.0, law="cauchy"), "law='cauchy' is not one of"),
+        (lambda: Terms(1.0, 0.1, 1.0, law="skellam"), "variance=None must be .* 4194304 or more"),
+        (lambda: Terms(1.0, 0.1, 1.0, law="skellam", variance=0.0), "variance=0.0 must be"),
+        (lambda: Terms(1.0, 0.1, 1.0, variance=9.0), "variance=9.0 belongs to law='skellam'"),
+        (lambda: limits(steps=0), "steps=0"),
+        (lambda: limits(rounds=0), "rounds=0 must be an integer >= 1, or None"),
+        (lambda: limits(laws=()), "laws=\\(\\) must be some of gaussian, "),
+        (lambda: limits(laws=("cauchy",)), "laws=.*must be some of"),
         (lambda: limits(epsilon=float("inf")), "limit=inf"),
         (lambda: limits(delta=0.0), "delta=0.0"),
         (lambda: limits(clip=0.0), "clip=0.0"),

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -65,7 +66,7 @@ def finished(process):
 
 def account(path):
     with ClientLedger(path, "ward", LIMITS) as ledger:
-        return sum(steps for _, _, steps in ledger.spent())
+        return sum(event.steps for event in ledger.spent())
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -135,4 +136,65 @@ def test_a_disk_that_fills_up_stops_the_client_and_loses_nothing(tmp_path, room)
     assert account(path) >= len(sent)
     again = finished(start(path, rounds=8))  # there is room again
     assert {at: again[at] for at in sent} == sent
+    assert account(path) == 8
+
+
+def first_version(path):
+    """A ledger as it was written before it knew the law of the noise, two rounds spent."""
+    db = sqlite3.connect(path)
+    db.executescript(
+        "PRAGMA journal_mode = WAL;"
+        "CREATE TABLE budget (data TEXT PRIMARY KEY, epsilon REAL NOT NULL, delta REAL NOT NULL,"
+        " relation TEXT NOT NULL, unit TEXT NOT NULL);"
+        "CREATE TABLE spent (data TEXT NOT NULL, sampling_rate REAL NOT NULL,"
+        " noise_multiplier REAL NOT NULL, steps INTEGER NOT NULL,"
+        " PRIMARY KEY (data, sampling_rate, noise_multiplier));"
+        "CREATE TABLE sent (data TEXT NOT NULL, run TEXT NOT NULL, round INTEGER NOT NULL,"
+        " sampling_rate REAL NOT NULL, noise_multiplier REAL NOT NULL, steps INTEGER NOT NULL,"
+        " clip REAL NOT NULL, message BLOB, PRIMARY KEY (data, run, round));"
+        f"INSERT INTO budget VALUES ('ward', {LIMITS.epsilon!r}, {DELTA}, 'add-remove', 'record');"
+        "INSERT INTO spent VALUES ('ward', 1.0, 10.0, 2);"
+        "INSERT INTO sent VALUES ('ward', 'a', 0, 1.0, 10.0, 1, 1.0, x'01'),"
+        " ('ward', 'a', 1, 1.0, 10.0, 1, 1.0, x'02');"
+    )
+    db.close()
+
+
+BRINGING_UP = """
+import os, signal, sys
+from pathlib import Path
+from fedsieve.privacy import _ledger_file
+place = int(sys.argv[2])
+real = _ledger_file._bring_up
+def bring_up(db, path):
+    seen = 0
+    def trace(statement):
+        nonlocal seen
+        seen += 1
+        if seen == place:
+            os.kill(os.getpid(), signal.SIGKILL)
+    db.set_trace_callback(trace)
+    real(db, path)
+_ledger_file._bring_up = bring_up
+_ledger_file.opened(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("place", [4, 8])
+def test_killed_while_an_old_ledger_is_brought_up_nothing_is_forgotten(tmp_path, place):
+    path = tmp_path / "ledger.db"
+    first_version(path)
+    words = [sys.executable, "-c", BRINGING_UP, str(path), str(place)]
+    assert subprocess.run(words, env=os.environ.copy()).returncode == -signal.SIGKILL
+    assert account(path) == 2
+    told = finished(start(path))
+    assert (told[0], told[1]) == ("01", "02")
+    assert account(path) == 4
+
+
+def test_two_processes_that_bring_up_an_old_ledger_agree(tmp_path):
+    path = tmp_path / "ledger.db"
+    first_version(path)
+    both = [start(path, run=run, rounds=3) for run in "bc"]
+    assert all(len(finished(process)) == 3 for process in both)
     assert account(path) == 8

@@ -19,11 +19,20 @@ from torch import nn
 from fedsieve.learning.flat import FlatModel
 from fedsieve.learning.gradients import PerSampleGradients
 from fedsieve.learning.losses import cross_entropy
-from fedsieve.privacy import Event, IntegerMechanism, Ledger, compose, epsilon, noise_multiplier
-from fedsieve.privacy._rdp import EXCESS, LEAST_VARIANCE, sampled_gaussian_rdp
+from fedsieve.privacy import (
+    Event,
+    IntegerMechanism,
+    Ledger,
+    compose,
+    epsilon,
+    integers,
+    noise_multiplier,
+)
+from fedsieve.privacy._rdp import excess, sampled_gaussian_rdp
 from fedsieve.privacy.accounting import RDP_INTEGER
 from fedsieve.privacy.discrete import SumLattice
 from fedsieve.privacy.discrete.sum_lattice import SLACK
+from fedsieve.privacy.guarantee import LEAST_VARIANCE, kept_variance
 
 LAWS = ("discrete-gaussian", "skellam")
 
@@ -216,14 +225,38 @@ def test_sampled_skellam_noise_stays_within_its_excess(q: float, sigma: float) -
     log_q, log_p = log_q[kept], log_p[kept]
     mixture = np.logaddexp(math.log1p(-q) + log_q, math.log(q) + log_p) if q < 1 else log_p
     for order in (2, 5, 16):
-        bound = sampled_gaussian_rdp(Event(deviation / shift, q, 1, "skellam"), order)
+        event = Event(deviation / shift, q, 1, "skellam", LEAST_VARIANCE)
+        bound = sampled_gaussian_rdp(event, order)
         for one, other in ((mixture, log_q), (log_q, mixture)):
             assert renyi(one, other, order) <= bound * (1 + 1e-6)
-    stated = 1 / (2 * sigma**2) * (1 + EXCESS["skellam"])
-    for j in range(2, 200):  # the published bound, with D1 = D2^2
-        V = float(LEAST_VARIANCE)
-        published = j / (2 * sigma**2) + (2 * j + 5) / (4 * sigma**2 * V)
+
+
+@pytest.mark.parametrize("variance", [0.5, 5.0, 50.0, float(LEAST_VARIANCE)])
+def test_the_excess_covers_the_published_bound(variance: float) -> None:
+    """The stated divergence at every order from 2 on, with D1 = D2^2."""
+    sigma = 1.3
+    stated = 1 / (2 * sigma**2) * (1 + excess(Event(sigma, 1.0, 1, "skellam", variance)))
+    for j in range(2, 200):
+        published = j / (2 * sigma**2) + (2 * j + 5) / (4 * sigma**2 * variance)
         assert published <= stated * j * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("q", [0.02, 0.3, 1.0])
+@pytest.mark.parametrize("shift", [(1, 0), (2, 1), (3, 3)])
+@pytest.mark.parametrize("variance", [1.0, 5.0, 50.0])
+def test_skellam_noise_of_few_units_diverges_by_no_more_than_its_variance_says(
+    q: float, shift: tuple[int, int], variance: float
+) -> None:
+    """Exact sums over the plane, both directions, at variances far below those of a run."""
+    log_q, log_p = plane(log_skellam, shift, variance, 120)
+    kept = np.isfinite(log_q) & np.isfinite(log_p)
+    log_q, log_p = log_q[kept], log_p[kept]
+    mixture = np.logaddexp(math.log1p(-q) + log_q, math.log(q) + log_p) if q < 1 else log_p
+    event = Event(math.sqrt(variance) / math.hypot(*shift), q, 1, "skellam", variance)
+    for order in (2, 3, 8):
+        bound = sampled_gaussian_rdp(event, order)
+        for one, other in ((mixture, log_q), (log_q, mixture)):
+            assert renyi(one, other, order) <= bound * (1 + 1e-9)
 
 
 @given(
@@ -247,7 +280,7 @@ def test_epsilon_of_integers_is_a_little_above_that_of_real_noise(
     law: str, relation: str, q: float, sigma: float, steps: int
 ) -> None:
     real = epsilon(sigma, q, steps, 1e-5, relation).epsilon
-    found = epsilon(sigma, q, steps, 1e-5, relation, law=law)
+    found = epsilon(sigma, q, steps, 1e-5, relation, law=law, variance=kept_variance(law))
     loose = 1.25 if relation != "replace-one" or q == 1 else 1.8  # the weak triangle inequality
     assert real <= found.epsilon <= loose * real
     assert found.accountant == RDP_INTEGER
@@ -265,7 +298,8 @@ def test_the_exact_delta_of_one_step_is_within_the_statement(law: str) -> None:
     one = log_gaussian if law == "discrete-gaussian" else log_skellam
     p, base = np.exp(one(x - shift, deviation**2)), np.exp(one(x, deviation**2))
     mixture = (1 - q) * base + q * p
-    claimed = epsilon(sigma, q, 1, delta, law=law).epsilon
+    variance = deviation**2 if law == "skellam" else None
+    claimed = epsilon(sigma, q, 1, delta, law=law, variance=variance).epsilon
     for upper, lower in ((mixture, base), (base, mixture)):
         exact = np.maximum(upper - math.exp(claimed) * lower, 0.0).sum()
         assert exact <= delta
@@ -285,8 +319,32 @@ def test_calibration_and_ledger_know_the_law() -> None:
 
 
 def test_different_laws_compose() -> None:
-    mixed = compose([Event(2.0, 0.1, 50), Event(2.0, 0.1, 50, "skellam")], 1e-5)
-    assert mixed.epsilon == pytest.approx(epsilon(2.0, 0.1, 100, 1e-5, law="skellam").epsilon)
+    least = float(LEAST_VARIANCE)
+    mixed = compose([Event(2.0, 0.1, 50), Event(2.0, 0.1, 50, "skellam", least)], 1e-5)
+    same = epsilon(2.0, 0.1, 100, 1e-5, law="skellam", variance=least).epsilon
+    assert mixed.epsilon == pytest.approx(same)
     assert mixed.law == "Gaussian and Skellam"
     with pytest.raises(ValueError, match="law='cauchy' is not one of gaussian"):
         Event(1.0, 0.1, 1, "cauchy")
+
+
+def test_no_skellam_noise_is_accounted_without_its_variance() -> None:
+    for variance in (None, 0.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match=r"variance=.* must be finite and > 0"):
+            Event(1.0, 0.1, 1, "skellam", variance)
+    with pytest.raises(ValueError, match=r"variance=4.0 belongs to law='skellam', not 'gaussian'"):
+        Event(1.0, 0.1, 1, variance=4.0)
+    narrow, wide = (epsilon(2.0, 0.1, 50, 1e-5, law="skellam", variance=v) for v in (4.0, 400.0))
+    assert narrow.epsilon > wide.epsilon > epsilon(2.0, 0.1, 50, 1e-5).epsilon
+
+
+def test_the_event_of_a_mechanism_tells_its_variance(monkeypatch: pytest.MonkeyPatch) -> None:
+    mechanism = IntegerMechanism(1.0, 2.0, 16, 33, "skellam")
+    event = mechanism.event(0.1, 3)
+    assert event == Event(2.0, 0.1, 3, "skellam", float(mechanism.noise.variance))
+    assert IntegerMechanism(1.0, 2.0, 16, 33).event(0.1) == Event(2.0, 0.1, 1, "discrete-gaussian")
+    # with tables so narrow that what calibration and ledger assume would not hold
+    monkeypatch.setattr(integers, "WIDEST", 2**10)
+    with pytest.raises(ValueError, match=r"Skellam noise of variance .* 4194304 or more.* step <="):
+        IntegerMechanism(1.0, 2.0, 16, 33, "skellam")
+    assert IntegerMechanism(1.0, 2.0, 16, 33).noise_std > 0  # which has no such limit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 import torch
 
 from fedsieve.aggregation import CAF, Mean, TrimmedMean
+from fedsieve.algorithms.trust import ServerNoise
 from fedsieve.compression.codecs import Raw16
 from fedsieve.compression.projections import LowRank, RandomMask
 from fedsieve.poisoning import ALIE, Knowledge, MessageAttack, Mimic, SlowBias, UnNoised
 from fedsieve.privacy import GaussianMechanism
+from fedsieve.randomness import Streams
 from fedsieve.simulation.attacker import without_noise
 from fedsieve.simulation.checkpoint import newest, save
 from fedsieve.simulation.loop import Simulation
@@ -174,16 +177,28 @@ def test_whoever_omits_the_noise_adds_it_before_and_after_the_attack(make_job):
     assert losses(attack=UnNoised(), attack_start=3) == honest
 
 
-def test_the_last_move_of_the_model_is_shown_to_those_who_ask(shown):
-    @dataclass(frozen=True)
-    class Watching(Spy):
-        uses_last = True
+@dataclass(frozen=True)
+class Watching(Spy):
+    """Asks for the last aggregate."""
 
-    once, _ = shown("dshb", attack=Watching(), rounds=1)
-    _, seen = shown("dshb", attack=Watching(), rounds=2)
+    uses_last = True
+
+
+@pytest.mark.parametrize("name", ["dshb", "sieve", "fedavg", "peer-to-peer"])
+def test_the_last_aggregate_is_shown_to_those_who_ask_as_the_model_tells_it(shown, name):
+    _, seen = shown(name, attack=Watching(), rule=Mean(), rounds=3, options={"server_lr": 0.5})
     assert seen[0].last is None
-    assert torch.equal(seen[1].last, once.theta - once.job.theta)
-    assert all(s.last is None for s in shown("dshb", rounds=2)[1])
+    for before, now in itertools.pairwise(seen):
+        aggregate = torch.cat([before.honest, before.own]).mean(dim=0)
+        torch.testing.assert_close(now.last, aggregate, atol=1e-5, rtol=1e-4)
+    assert all(s.last is None for s in shown(name, rounds=2)[1])
+
+
+def test_of_a_second_half_the_model_tells_nothing(shown):
+    _, seen = shown("scaffold", attack=Watching(), rule=Mean(), rounds=2)
+    aggregate = torch.cat([seen[0].honest, seen[0].own]).mean(dim=0)
+    torch.testing.assert_close(seen[2].last, aggregate, atol=1e-5, rtol=1e-4)
+    assert seen[3].last is None
 
 
 def test_without_privacy_there_is_no_noise_to_omit(make_job):
@@ -205,6 +220,17 @@ def test_any_mixture_of_noisy_and_silent_clients_computes(make_job, everybody):
     with Simulation(job) as simulation:
         row = simulation.step()
     assert row["skipped"] == (len(everybody) == 6)
+
+
+@pytest.mark.parametrize("unit", ["record", "client"])
+def test_the_clip_of_a_server_that_adds_the_noise_is_part_of_what_is_attacked(shown, unit):
+    mechanism = GaussianMechanism(clip=1.0, noise_multiplier=2.0, batch=1, unit=unit)
+    _, (seen,) = shown(mechanism=mechanism, noise=ServerNoise(Streams(5, 1)), rule=Mean(), rounds=1)
+    assert seen.weigh is None  # it sees more than inner products
+    far = torch.cat([seen.honest, torch.full((2, seen.k), 1e6)])
+    moved = (seen.aggregate(far) - seen.aggregate(torch.cat([seen.honest, 0 * far[-2:]]))).norm()
+    assert (float(moved) == pytest.approx(2 / 6, rel=1e-4)) == (unit == "client")
+    assert seen.noise_std is None
 
 
 def test_a_lossy_wire_is_part_of_what_is_attacked(make_job):

@@ -9,6 +9,7 @@ from fedsieve.aggregation.bulyan import Bulyan as Bulyan
 from fedsieve.aggregation.caf import CAF as CAF
 from fedsieve.aggregation.centered_clipping import CenteredClipping as CenteredClipping
 from fedsieve.aggregation.cge import CGE as CGE
+from fedsieve.aggregation.client_weights import capped_shares as capped_shares
 from fedsieve.aggregation.clipping import Clipping as Clipping
 from fedsieve.aggregation.dnc import DnC as DnC
 from fedsieve.aggregation.facts import Facts as Facts
@@ -72,4 +73,5 @@ __all__ = [
     "TooManyFaultyClients",
     "TrimmedMean",
     "aggregate_blocks",
+    "capped_shares",
 ]

@@ -13,8 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedsieve.aggregation._compiled import kernel, reduce_columns
 from fedsieve.aggregation._door import FloatArray, Rows
+from fedsieve.aggregation._mixing import mixed_blocks
 from fedsieve.aggregation._sorting import blocks, ranked, sorted_blocks
+from fedsieve.aggregation._threads import in_threads
 from fedsieve.aggregation.rule import Rule, largest_share, minority
 
 ROUNDING = 1e-9  # sums of shares closer than this are taken as equal
@@ -33,6 +36,25 @@ class Coordinatewise(Rule):
     def _kept(self, X: Tensor, f: int, share: FloatArray | None) -> FloatArray:
         """The number of coordinates, up to w in all, in which each of the m rows was kept."""
 
+    def _threads(self, entries: int) -> bool:  # noqa: ARG002
+        """Whether threads may share out the columns of a stack of so many entries."""
+        return False
+
+    def _reduce_mixed(self, M: FloatArray, X: Tensor, f: int, share: FloatArray | None) -> Tensor:
+        """The aggregate of the rows M X, which are made and reduced block by block."""
+        n, k = X.shape
+        out, X = X.new_empty(k), X.contiguous()
+
+        def work(start: int, stop: int) -> None:
+            for columns, block in mixed_blocks(M, X, start, stop):
+                out[columns] = self._reduce(block, f, share)
+
+        if X.device.type == "cpu" and share is None and self._threads(X.numel()):
+            in_threads(work, k, n)
+        else:
+            work(0, k)
+        return out
+
     def _combine(self, rows: Rows, *, explain: bool) -> tuple[Tensor, FloatArray | None]:
         f, k = self.f - rows.removed, rows.data.shape[1]
         vector = self._reduce(rows.data, f, rows.share)
@@ -46,6 +68,11 @@ class Window(Coordinatewise):
     def breakdown(self, n: int) -> int:
         """2f < n."""
         return minority(n)
+
+    def _threads(self, entries: int) -> bool:
+        """Yes; the kernel that reduces their blocks is loaded once, if they are worth it."""
+        kernel(reduce_columns, entries)
+        return True
 
     @abstractmethod
     def _mean(self, X: Tensor, f: int) -> Tensor:

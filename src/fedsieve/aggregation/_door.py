@@ -26,7 +26,10 @@ MODEST = 1e15  # norms in [1/MODEST, MODEST] are trusted as float32 and need no 
 
 
 class TooManyFaultyClients(ValueError):  # noqa: N818 - the word of the design
-    """More rows are unusable than the rule tolerates: the round must fail, the model stay."""
+    """More rows are unusable, or f clients weigh more, than the rule tolerates.
+
+    The round must fail, the model stay.
+    """
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ has the non-zero spectrum of Sigma = sum_i w_i (x_i - mu)(x_i - mu)^T, mu = sum_
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import eigh_tridiagonal
@@ -24,6 +24,7 @@ ROUNDING = 1e-15  # a variance below this part of the squared norms is the round
 DENSE = 256  # rows up to which LAPACK is as fast as Lanczos
 RESIDUAL = 1e-14  # part of lambda below which float64 tells a Ritz pair from an eigenpair no more
 STEPS = 300  # of Lanczos, a few times what a flat spectrum of 1000 rows takes
+HEARD = 0.95  # part of the rows that weigh something, below which the others are left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +63,23 @@ def spread(G: FloatArray, w: FloatArray) -> Spread:
     return Spread(variance, tau, none=False)
 
 
+class Turns:
+    """The directions of one filter, turn after turn, on the rows that still weigh something."""
+
+    def __init__(self, G: FloatArray) -> None:
+        self._G, self._rows = G, np.arange(len(G))
+
+    def spread(self, w: FloatArray) -> Spread:
+        """`spread` of all rows; a row that weighs nothing never comes back."""
+        heard = np.flatnonzero(w[self._rows])
+        if len(heard) < HEARD * len(self._rows):
+            self._G, self._rows = self._G[np.ix_(heard, heard)], self._rows[heard]
+        along = spread(self._G, w[self._rows])
+        tau = np.zeros(len(w))
+        tau[self._rows] = along.tau
+        return replace(along, tau=tau)
+
+
 def filtered(c: FloatArray, tau: FloatArray) -> FloatArray:
     """c_i (1 - tau_i / max_j tau_j): the farthest row loses all of its mass."""
     return np.asarray(c * np.maximum(1 - tau / tau.max(), 0))
@@ -98,11 +116,3 @@ def _lanczos(G: FloatArray, q: FloatArray) -> tuple[float, FloatArray]:
         r = q * dsymv(1.0, G.T, q * V[j])  # the transpose lies as Fortran wants it
         alpha.append(float(V[j] @ r))
     return _dense(G, q)
-
-
-def check_scale(sigma: float, expansion: float) -> None:
-    """Refuse what is no scale of honest messages."""
-    if not 0 <= sigma < np.inf:
-        raise ValueError(f"sigma={sigma!r} must be finite and >= 0")
-    if not 0 < expansion < np.inf:
-        raise ValueError(f"expansion={expansion!r} must be finite and > 0")

@@ -43,6 +43,7 @@ class ARC(PreAggregator):
 
     f: int
     reads: ClassVar[Reads] = Reads.NORMS
+    resizes: ClassVar[bool] = True
     lacks: ClassVar[Facts] = Facts.TRANSLATES | Facts.CONVEX
 
     def __post_init__(self) -> None:

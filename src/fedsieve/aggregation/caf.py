@@ -23,7 +23,7 @@ import numpy as np
 
 from fedsieve.aggregation._door import FloatArray
 from fedsieve.aggregation._gram import GramRule, first_mass, squared_distances
-from fedsieve.aggregation._spectral import ROUNDING, filtered, spread
+from fedsieve.aggregation._spectral import ROUNDING, Turns, filtered
 from fedsieve.aggregation.rule import largest_share, minority
 from fedsieve.registry import register
 
@@ -63,14 +63,14 @@ class CAF(GramRule):
         n, f = len(G), self.f - removed
         c = np.full(n, 1 / n) if share is None else share.copy()
         least = 1 - 2 * largest_share(share, n, f)
-        best, kept = np.inf, c
+        turns, best, kept = Turns(G), np.inf, c
         reach = _least_reach(G, c, least) if f > 0 else c
         while f > 0 and (total := c.sum()) > least + ROUNDING:
             heard = c > 0
             if reach[heard].min() > 2 * (heard.sum() - 1) * best * (1 + SLACK):
                 break  # no later lambda is smaller
             w = c / total
-            along = spread(G, w)
+            along = turns.spread(w)
             if along.variance < best:
                 best, kept = along.variance, w
             if along.none:

@@ -38,6 +38,7 @@ class Clipping(PreAggregator):
 
     C: float | None = None
     reads: ClassVar[Reads] = Reads.NORMS
+    resizes: ClassVar[bool] = True
     lacks: ClassVar[Facts] = Facts.TRANSLATES | Facts.CONVEX | Facts.AVERAGES
 
     def __post_init__(self) -> None:

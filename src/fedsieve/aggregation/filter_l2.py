@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedsieve.aggregation._door import FloatArray
-from fedsieve.aggregation._gram import GramRule
-from fedsieve.aggregation._spectral import check_scale, filtered, spread
-from fedsieve.aggregation.rule import largest_share, minority
+from fedsieve.aggregation._filtering import SpectralFilter
+from fedsieve.aggregation._spectral import filtered
+from fedsieve.aggregation.rule import largest_share
 from fedsieve.registry import register
 
 
@@ -32,19 +32,15 @@ from fedsieve.registry import register
     paper='Zhu et al., "Byzantine-robust FL with optimal statistical rates", AISTATS 2023',
 )
 @dataclass(frozen=True)
-class FilterL2(GramRule):
+class FilterL2(SpectralFilter):
     """Spectral filter: 2f times turns down the clients that stretch the top principal direction.
 
     Client weights are initial masses.
 
     Args:
         f: Number of Byzantine clients, 2f < n; the paper's rate is for small f/n.
-        sigma: Standard deviation of honest messages along any direction, >= 0; 0 if unknown: the
-            filter then takes all of its turns.
-        expansion: How many times sigma^2 the top variance may be, > 0.
-
-    Raises:
-        ValueError: An argument out of range, or at the first use 2f >= n.
+        sigma: Standard deviation of honest messages along any direction, >= 0; 0 if unknown.
+        expansion: The filter ends when the top variance is <= expansion * sigma^2, > 0.
 
     Example:
         >>> import torch
@@ -52,31 +48,8 @@ class FilterL2(GramRule):
         tensor([2.])
     """
 
-    sigma: float = 0.0
-    expansion: float = 20.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_scale(self.sigma, self.expansion)
-
-    def breakdown(self, n: int) -> int:
-        """2f < n."""
-        return minority(n)
-
-    def kappa(self, n: int) -> float | None:  # noqa: ARG002
-        """0 for f = 0; otherwise none: the published bound is a statistical rate, up to order."""
-        return 0.0 if self.f == 0 else None
-
     def _solve(self, G: FloatArray, removed: int, share: FloatArray | None) -> FloatArray:
         n, f = len(G), self.f - removed
         largest_share(share, n, f)
         w = np.full(n, 1 / n) if share is None else share
-        for _ in range(2 * f):
-            along = spread(G, w)
-            if along.none or along.variance <= self.expansion * self.sigma**2:
-                break
-            c = filtered(w, along.tau)
-            if c.sum() == 0:  # two rows are left, or all are equally far: none is to blame
-                break
-            w = c / c.sum()
-        return w
+        return self._turned(G, w, f, filtered)

@@ -34,11 +34,12 @@ class FLTrust(PointRule):
 
     Args:
         f: How many unusable rows may be left out before the round fails, f < n.
-        root: The server's own update g_0 of this round, (k,); finite.
+        root: The server's own update g_0 of this round, (k,); finite. A simulation fills it in from
+            its ``aggregation.root_records``.
 
     Raises:
-        ValueError: ``f`` is not an integer >= 0, or ``root`` no finite vector or, at the call, not
-            of the messages' length.
+        ValueError: ``f`` is not an integer >= 0, or ``root`` no finite vector or, at the call,
+            missing or not of the messages' length.
 
     Example:
         >>> rule = FLTrust(f=1, root=torch.tensor([1.0, 0.0]))
@@ -46,14 +47,16 @@ class FLTrust(PointRule):
         tensor([1., 0.])
     """
 
-    root: Tensor = field(kw_only=True, compare=False, repr=False)  # a round's data, not a setting
+    root: Tensor | None = field(
+        default=None, kw_only=True, compare=False, repr=False
+    )  # a round's data, not a setting
     lacks: ClassVar[Facts] = (
         Facts.TRANSLATES | Facts.SCALES | Facts.UNANIMOUS | Facts.CONVEX | Facts.AVERAGES
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.root.ndim != 1 or not self.root.isfinite().all():
+        if self.root is not None and not (self.root.ndim == 1 and self.root.isfinite().all()):
             raise ValueError(f"root of shape {tuple(self.root.shape)} must be a finite vector (k,)")
 
     def breakdown(self, n: int) -> int:
@@ -65,6 +68,8 @@ class FLTrust(PointRule):
         return None
 
     def _points(self, rows: Rows) -> Tensor:
+        if self.root is None:
+            raise ValueError(f"{self!r} has no trusted update: give root=, a finite vector (k,)")
         return torch.cat([rows.cut(self.root, "root")[None], origin(rows)])
 
     def _place(self, seen: Products) -> FloatArray:

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedsieve.aggregation._door import FloatArray
-from fedsieve.aggregation._gram import GramRule, squared_distances
-from fedsieve.aggregation._spectral import check_scale, spread
-from fedsieve.aggregation.rule import largest_share, minority
+from fedsieve.aggregation._filtering import SpectralFilter
+from fedsieve.aggregation._gram import squared_distances
+from fedsieve.aggregation.rule import largest_share
 from fedsieve.registry import register
 
 
@@ -32,7 +32,7 @@ from fedsieve.registry import register
     paper='Zhu et al., "Byzantine-robust FL with optimal statistical rates", AISTATS 2023',
 )
 @dataclass(frozen=True)
-class NoRegret(GramRule):
+class NoRegret(SpectralFilter):
     """No-regret filter: multiplicative weights against the top principal direction, capped shares.
 
     With client weights p, eps is the largest share that f clients can hold, and client i's cap is
@@ -40,33 +40,14 @@ class NoRegret(GramRule):
 
     Args:
         f: Number of Byzantine clients, 2f < n; the paper's rate is for small f/n.
-        sigma: Standard deviation of honest messages along any direction, >= 0; 0 if unknown: the
-            filter then takes all of its turns.
-        expansion: How many times sigma^2 the top variance may be, > 0.
-
-    Raises:
-        ValueError: An argument out of range, or at the first use 2f >= n.
+        sigma: Standard deviation of honest messages along any direction, >= 0; 0 if unknown.
+        expansion: The filter ends when the top variance is <= expansion * sigma^2, > 0.
 
     Example:
         >>> import torch
         >>> NoRegret(f=1)(torch.tensor([[1.0], [2.0], [3.0], [2.0], [99.0]]))
         tensor([2.])
     """
-
-    sigma: float = 0.0
-    expansion: float = 20.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_scale(self.sigma, self.expansion)
-
-    def breakdown(self, n: int) -> int:
-        """2f < n."""
-        return minority(n)
-
-    def kappa(self, n: int) -> float | None:  # noqa: ARG002
-        """0 for f = 0; otherwise none: the published bound is a statistical rate, up to order."""
-        return 0.0 if self.f == 0 else None
 
     def _solve(self, G: FloatArray, removed: int, share: FloatArray | None) -> FloatArray:
         n, f = len(G), self.f - removed
@@ -79,13 +60,12 @@ class NoRegret(GramRule):
         return w
 
     def _reweighted(self, G: FloatArray, p: FloatArray, eps: float, f: int) -> FloatArray:
-        c, widest = p, squared_distances(G).max()
-        for _ in range(2 * f):
-            along = spread(G, c)
-            if along.none or along.variance <= self.expansion * self.sigma**2:
-                break
-            c = capped(c * (1 - along.tau / (2 * widest)), p / (1 - eps))
-        return c
+        widest = squared_distances(G).max()
+
+        def step(c: FloatArray, tau: FloatArray) -> FloatArray:
+            return capped(c * (1 - tau / (2 * widest)), p / (1 - eps))
+
+        return self._turned(G, p, f, step)
 
 
 def capped(c: FloatArray, most: FloatArray) -> FloatArray:

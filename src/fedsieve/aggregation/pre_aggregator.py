@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedsieve.aggregation._coordinatewise import Coordinatewise
 from fedsieve.aggregation._door import FloatArray, Rows
 from fedsieve.aggregation._gram import (
     GramRule,
@@ -26,6 +27,7 @@ from fedsieve.aggregation._gram import (
     origin,
     weighted_sum,
 )
+from fedsieve.aggregation._mixing import squared_lengths
 from fedsieve.aggregation._threads import added
 from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import Rule, of_round
@@ -36,7 +38,7 @@ class Reads(Flag):
 
     NOTHING = 0
     DISTANCES = auto()  # between messages
-    NORMS = auto()  # the origin is the first of the further points
+    NORMS = auto()  # the origin is the first of the further points; alone: no distance counts
 
 
 class PreAggregator(ABC):
@@ -47,6 +49,7 @@ class PreAggregator(ABC):
     """
 
     reads: ClassVar[Reads] = Reads.DISTANCES
+    resizes: ClassVar[bool] = False  # whether it does no more than change the rows' lengths
     lacks: ClassVar[Facts] = Facts.NONE
 
     @property
@@ -129,8 +132,14 @@ class Chain(PreAggregator):
 
     @property
     def reads(self) -> Reads:  # type: ignore[override]
-        """What either reads."""
-        return self.first.reads | self.second.reads
+        """What either reads; norms of mixed rows are read off their distances."""
+        mixed = Reads.NORMS in self.second.reads and not self.first.resizes
+        return self.first.reads | self.second.reads | (Reads.DISTANCES if mixed else Reads.NOTHING)
+
+    @property
+    def resizes(self) -> bool:  # type: ignore[override]
+        """Whether both do."""
+        return self.first.resizes and self.second.resizes
 
     @property
     def facts(self) -> Facts:
@@ -212,6 +221,8 @@ class MixedRule(Mixed):
 
     def _combine(self, rows: Rows, *, explain: bool) -> tuple[Tensor, FloatArray | None]:
         M, share = self._mixing(rows, [rows])
+        if isinstance(self.rule, Coordinatewise) and not explain:
+            return self.rule._reduce_mixed(M, rows.data, self.rule.f - rows.removed, share), None
         mixed = rows.mixed(weighted_sum(M, rows.data), share)
         vector, shares = self.rule._combine(mixed, explain=explain)
         return vector, None if shares is None else shares @ M
@@ -223,9 +234,13 @@ class MixedRule(Mixed):
             rows: The messages.
             parts: The same, all columns or block by block.
         """
-        m, normed = len(rows.data), Reads.NORMS in self.pre.reads
-        if self.pre.reads:
+        m, reads = len(rows.data), self.pre.reads
+        normed = Reads.NORMS in reads
+        if Reads.DISTANCES in reads:
             G = added(gram(part, origin(part) if normed else None) for part in parts)
+        elif normed:  # about the origin; what is not read stays 0
+            squares = added(squared_lengths(part.data, part.scale) for part in parts)
+            G = np.diag(np.append(squares, 0.0))
         else:
             G = np.zeros((m, m))
         M, after = self.pre.apply(Products(G, int(normed), rows.removed, rows.share, rows.scale))

@@ -11,7 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedsieve.aggregation._door import ClientWeights, FloatArray, Rows, admit, check_stack
+from fedsieve.aggregation._door import (
+    ClientWeights,
+    FloatArray,
+    Rows,
+    TooManyFaultyClients,
+    admit,
+    check_stack,
+)
 from fedsieve.aggregation.facts import Facts
 
 Stack = TypeVar("Stack", Tensor, NDArray[np.floating])
@@ -66,6 +73,19 @@ class Rule(ABC):
         """Whether it starts from the previous aggregate, if it is given that."""
         return any(field.name == "v0" for field in fields(self))
 
+    @property
+    def needs_root(self) -> bool:
+        """Whether it, or the rule in a composition, has to be given a trusted update first."""
+        missing = _has_root(self) and getattr(self, "root", None) is None
+        return missing or any(part.needs_root for part in _rules_of(self).values())
+
+    def trusting(self, root: Tensor) -> Self:
+        """This rule with the update (k,) that the server computed itself, where it needs one."""
+        changed: dict[str, Any] = {name: r.trusting(root) for name, r in _rules_of(self).items()}
+        if _has_root(self):
+            changed["root"] = root
+        return replace(self, **changed)
+
     def for_round(self, seed: int, previous: Tensor | None = None) -> Self:
         """This rule with the public draws and the memory of one round, where it uses such.
 
@@ -85,7 +105,7 @@ class Rule(ABC):
         Raises:
             ValueError: Wrong shape or dtype, (n, f) is not legal for the rule, or client weights
                 for a rule that does not hear them.
-            TooManyFaultyClients: More than f rows are unusable.
+            TooManyFaultyClients: More than f rows are unusable, or f clients hold too much weight.
         """
         vector, _ = self._combine(self._admit(as_tensor(stack), weights), explain=False)
         return vector if isinstance(stack, Tensor) else vector.numpy()
@@ -168,13 +188,13 @@ def largest_share(share: FloatArray | None, m: int, f: int) -> float:
     """Largest share of the weight that f of m clients can hold; f / m if all count the same.
 
     Raises:
-        ValueError: They can hold half of it or more, so that no majority is left to trust.
+        TooManyFaultyClients: They can hold half of it or more: no majority is left to trust.
     """
     if share is None:
         return f / m
     held = float(np.sort(share)[m - f :].sum())
     if held >= 0.5:
-        raise ValueError(
+        raise TooManyFaultyClients(
             f"weights: the f={f} heaviest of {m} clients hold {held:.3g} of the weight; "
             "allowed is less than 0.5 (cap the weights)"
         )
@@ -187,6 +207,16 @@ def as_tensor(stack: Tensor | NDArray[np.floating]) -> Tensor:
         return stack.detach()
     array = np.ascontiguousarray(stack)
     return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def _has_root(rule: Rule) -> bool:
+    return any(field.name == "root" for field in fields(rule))
+
+
+def _rules_of(rule: Rule) -> dict[str, Rule]:
+    """The rules that a composition is made of, by the names of its fields."""
+    parts = {field.name: getattr(rule, field.name) for field in fields(rule)}
+    return {name: part for name, part in parts.items() if isinstance(part, Rule)}
 
 
 R = TypeVar("R")

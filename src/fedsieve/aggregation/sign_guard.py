@@ -26,8 +26,8 @@ from torch import Tensor
 
 from fedsieve.aggregation._door import FloatArray, Rows, TooManyFaultyClients
 from fedsieve.aggregation._gram import weighted_sum
-from fedsieve.aggregation._sorting import blocks
-from fedsieve.aggregation._threads import added
+from fedsieve.aggregation._mixing import squared_lengths
+from fedsieve.aggregation._threads import summed
 from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import Rule, largest_share, minority
 from fedsieve.registry import register
@@ -91,7 +91,7 @@ class SignGuard(Rule):
         largest_share(rows.share, n, self.f - rows.removed)
         p = np.full(n, 1 / n) if rows.share is None else rows.share
         heard = np.flatnonzero(p)
-        norms = _norms(X, rows.scale)
+        norms = np.sqrt(squared_lengths(X, rows.scale))
         M = np.median(norms[heard])
         good = (norms >= self.L * M) & (norms <= self.R * M) & (p > 0)
         good &= np.isin(np.arange(n), heard[largest_cluster(self._signs(X)[heard])])
@@ -103,20 +103,22 @@ class SignGuard(Rule):
 
     def _signs(self, X: Tensor) -> FloatArray:
         """Shares of positive, zero and negative values on the sampled coordinates, (n, 3)."""
-        k = X.shape[1]
+        n, k = X.shape
         size = ceil(self.fraction * k)
         at = np.sort(np.random.default_rng(self.seed).choice(k, size, replace=False))
-        signs = X[:, torch.from_numpy(at).to(X.device)].sign()
-        shares = [(signs == s).double().mean(dim=1) for s in (1, 0, -1)]
-        return np.asarray(torch.stack(shares, dim=1).cpu().numpy())
+        where = torch.from_numpy(at).to(X.device)
 
+        def work(start: int, stop: int) -> FloatArray:
+            if X.device.type == "cpu":
+                values = X.numpy()[:, at[start:stop]]
+                counts = [np.count_nonzero(part, axis=1) for part in (values > 0, values < 0)]
+            else:
+                picked = X[:, where[start:stop]]
+                counts = [part.sum(dim=1).cpu().numpy() for part in (picked > 0, picked < 0)]
+            return np.stack(counts, axis=1).astype(np.float64)
 
-def _norms(X: Tensor, scale: float) -> FloatArray:
-    """Norms of the rows over the scale, (n,), without a float64 copy of the stack."""
-    n, k = X.shape
-    parts = (X[:, columns].double() / scale for columns in blocks(0, k, n))
-    squares = added(part.square_().sum(dim=1).cpu().numpy() for part in parts)
-    return np.asarray(np.sqrt(squares))
+        positive, negative = summed(work, size, n).T
+        return np.stack([positive, size - positive - negative, negative], axis=1) / size
 
 
 def bandwidth(points: FloatArray) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from fedsieve.algorithms.form import Aggregate, Algorithm, Broadcast, Cohort, Releases, Tensors
+from fedsieve.algorithms.momentum import noise_in
 from fedsieve.algorithms.parts import Parts
 
 
@@ -12,6 +13,7 @@ class Central(Algorithm):
     """An algorithm whose shared state is theta_t (d,), moved by one lifted k-vector a round."""
 
     parts: Parts
+    server_lr: float = 1.0
 
     @property
     def width(self) -> int:
@@ -59,12 +61,17 @@ class Central(Algorithm):
         return shared | self.parts.gradient.adapted(shared, shares)
 
     def combined(self, stack: Tensor, senders: tuple[int, ...], aggregate: Aggregate) -> Tensor:
-        """F of the whole stack."""
-        return aggregate(stack)
+        """F of the whole stack, as far as the server admits it."""
+        gradient = self.parts.gradient
+        return aggregate(gradient.noise.admitted(gradient.mechanism, stack))
 
     def parameters(self, shared: Tensors) -> Tensor:
         """theta_t."""
         return shared["theta"]
+
+    def told(self, before: Tensor, after: Tensor) -> Tensor:
+        """(theta_{t+1} - theta_t) / eta_g."""
+        return (after - before) / self.server_lr
 
     def releases(self, cohort: Cohort) -> Releases:
         """One noisy gradient a round, or one per local step."""
@@ -76,6 +83,17 @@ class Descent(Central):
 
     lr: float
     momentum: float = 0.0
+
+    def noise_std(
+        self, broadcast: Broadcast, memory: Tensors, cohort: Cohort
+    ) -> tuple[float | None, ...]:
+        """That of one gradient, or of the client's momentum of such."""
+        std = self.parts.gradient.noise_std(broadcast, cohort)
+        return (noise_in(memory, cohort.rows, std),)
+
+    def told(self, before: Tensor, after: Tensor) -> Tensor:
+        """(theta_t - theta_{t+1}) / gamma."""
+        return (before - after) / self.lr
 
     def exchange(
         self,

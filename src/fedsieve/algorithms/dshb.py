@@ -61,4 +61,6 @@ class DSHB(Descent):
     def client(self, broadcast: Broadcast, memory: Tensors, cohort: Cohort) -> Sent:
         """m_i, after one stochastic gradient."""
         g = self.parts.gradient.once(broadcast, cohort)
-        return replace(g, messages=heavy_ball(memory, cohort.rows, g.messages, self.momentum))
+        std = self.parts.gradient.noise_std(broadcast, cohort)
+        m = heavy_ball(memory, cohort.rows, g.messages, self.momentum, std)
+        return replace(g, messages=m)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fedsieve.algorithms.central import Central
 from fedsieve.algorithms.form import Aggregate, Broadcast, Cohort, Sent, Tensors
-from fedsieve.algorithms.local import local_steps
+from fedsieve.algorithms.local import local_noise, local_steps
 from fedsieve.algorithms.parts import Parts
 from fedsieve.algorithms.trust import WHOLE_UPDATES, require_offered
 from fedsieve.registry import register
@@ -66,6 +66,12 @@ class FedAvg(Central):
         delta = subspace.project(y.sub_(theta))
         message, protected = self.parts.gradient.whole(delta, cohort, broadcast.round)
         return Sent(message, info | protected)
+
+    def noise_std(
+        self, broadcast: Broadcast, memory: Tensors, cohort: Cohort
+    ) -> tuple[float | None, ...]:
+        """That of the local steps, or of Delta_i as a whole."""
+        return (local_noise(self.parts.gradient, broadcast, cohort, self.lr),)
 
     def exchange(
         self,

@@ -165,6 +165,24 @@ class Algorithm(ABC):
     def combined(self, stack: Tensor, senders: tuple[int, ...], aggregate: Aggregate) -> Tensor:
         """What the exchange makes of one half of a stack (m, k): (k,), as an attacker sees it."""
 
+    def noise_std(
+        self, broadcast: Broadcast, memory: Tensors, cohort: Cohort
+    ) -> tuple[float | None, ...]:
+        """Standard deviation of the privacy noise in each number of a message, half by half.
+
+        Of the messages that `client` has just computed for this cohort: the root mean square over
+        clients and numbers of what noise, of this round or kept from earlier ones, has changed.
+        Follows from public facts. ``None`` where a client's message carries no noise.
+        """
+        return (None,) * self.halves
+
+    def told(self, before: Tensor, after: Tensor) -> Tensor:
+        """The last aggregate as everybody could see it, in the public model (d,) it moved.
+
+        In the units of a message; of a server's momentum where it keeps such.
+        """
+        return after - before
+
     @abstractmethod
     def parameters(self, shared: Tensors) -> Tensor:
         """The parameters to evaluate: (d,), or (n, d) where every client has its own."""

@@ -7,12 +7,14 @@ fast path: one ordinary backward pass a step, straight into a flat buffer.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import torch
 from torch import Tensor
 
-from fedsieve.algorithms.form import Cohort, Info
+from fedsieve.algorithms.form import Broadcast, Cohort, Info
+from fedsieve.algorithms.momentum import carried
 from fedsieve.algorithms.parts import StochasticGradient
 from fedsieve.compression.projections import is_identity
 from fedsieve.learning.layout import Subspace
@@ -43,7 +45,8 @@ def local_steps(
         ``None``; diagnostics averaged over the steps.
     """
     plain = not gradient.per_record and len(cohort.ids) == 1 and is_identity(subspace)
-    if plain and correction is None:
+    near = gradient.near
+    if plain and correction is None and near is None:
         y = start.clone()
         for step in range(cohort.steps[0]):
             batch = gradient.draw(cohort, round_, step)
@@ -60,6 +63,8 @@ def local_steps(
         else:
             g, diagnostics = gradient(y, batch, subspace, cohort, round_, step)
             info.update(diagnostics)  # Counter adds; divided below
+        if near is not None:
+            g = near.blend(g, subspace.project(near.gradient(y, start)))
         if correction is not None and total is not None:
             active = (step < steps)[:, None]
             total += g * active
@@ -70,3 +75,20 @@ def local_steps(
         y.sub_(direction, alpha=lr)
     mean = None if total is None else total / steps[:, None]
     return y, mean, {key: value / max(cohort.steps) for key, value in info.items()}
+
+
+def local_noise(
+    gradient: StochasticGradient, broadcast: Broadcast, cohort: Cohort, lr: float
+) -> float | None:
+    """Standard deviation of the noise that the steps y <- y - lr g leave in each number of y.
+
+    Every step adds its own; that a noisy y also changes the gradients to come is left out. Root
+    mean square over clients that take different numbers of steps, as y comes out of the projection.
+    """
+    std = gradient.noise_std(broadcast, cohort)
+    if std is None or not gradient.per_record:
+        return std  # at client level y is noised as a whole, after its steps
+    layout, subspace = gradient.gradients.model.layout, broadcast.subspace
+    steps = sum(cohort.steps) / len(cohort.steps)
+    device = next(iter(broadcast.tensors.values())).device
+    return std * lr * math.sqrt(steps * carried(layout, subspace, subspace, device))

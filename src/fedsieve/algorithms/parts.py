@@ -18,6 +18,7 @@ from fedsieve.learning.clipping import Clip
 from fedsieve.learning.data import Batch
 from fedsieve.learning.gradients import PerSampleGradients
 from fedsieve.learning.layout import Layout, Subspace
+from fedsieve.learning.nearness import Nearness
 from fedsieve.privacy import AdaptiveClip, IntegerMechanism, Released, Sampling, epochs
 
 COUNTS = 1
@@ -53,6 +54,8 @@ class StochasticGradient:
         noise: Who adds the noise of the mechanism.
         adaptive: Moves the clip from round to round; the mechanism's noise multiplier is then that
             of gradients and counts together, and its clip the first.
+        near: Keeps local steps near where they began; a single gradient is taken there, where it
+            has nothing to add.
         way: How records come to the steps, where there is a mechanism at record level.
 
     Raises:
@@ -65,6 +68,7 @@ class StochasticGradient:
     mechanism: Mechanism | None = None
     noise: Noise = field(default_factory=OwnNoise)
     adaptive: AdaptiveClip | None = None
+    near: Nearness | None = None
     way: Sampling = "poisson"
 
     def __post_init__(self) -> None:
@@ -186,17 +190,26 @@ class StochasticGradient:
         clip = self.adaptive.next_clip(float(shared["clip"]), float(shares.double().quantile(0.5)))
         return {"clip": torch.full_like(shared["clip"], clip)}
 
+    def in_force(self, broadcast: Broadcast) -> Mechanism | None:
+        """The mechanism of this round: where the clip moves, with the clip that was broadcast."""
+        if self.adaptive is None or self.mechanism is None:
+            return self.mechanism
+        sigma = self.adaptive.gradient_multiplier(self.mechanism.noise_multiplier)
+        clip = float(broadcast.tensors["clip"])
+        return replace(self.mechanism, clip=clip, noise_multiplier=sigma)
+
+    def noise_std(self, broadcast: Broadcast, cohort: Cohort) -> float | None:
+        """Standard deviation of the noise on each number of one release; ``None`` without."""
+        mechanism = self.in_force(broadcast)
+        return None if mechanism is None else self.noise.std(mechanism, cohort)
+
     def once(self, broadcast: Broadcast, cohort: Cohort) -> Sent:
         """One message per client (m, k), its estimate at the broadcast theta_t (d,)."""
         theta, round_ = broadcast.tensors["theta"], broadcast.round
         start = time.perf_counter()
         batch = self.draw(cohort, round_)
         sampling_time = time.perf_counter() - start
-        mechanism = self.mechanism
-        if self.adaptive is not None and mechanism is not None:
-            sigma = self.adaptive.gradient_multiplier(mechanism.noise_multiplier)
-            clip = float(broadcast.tensors["clip"])
-            mechanism = replace(mechanism, clip=clip, noise_multiplier=sigma)
+        mechanism = self.in_force(broadcast)
         sent = self._sent(mechanism, theta, batch, broadcast.subspace, cohort, round_)
         messages, protected = self.whole(sent.messages, cohort, round_)
         info = sent.info | protected | {"seconds_sample": sampling_time}

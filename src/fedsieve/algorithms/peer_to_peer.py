@@ -9,6 +9,11 @@ Models over Networks", AISTATS 2017, in its synchronous form::
 F is the average, or a robust rule that every node applies to its own neighbourhood. a = 1 on a
 complete graph is federated averaging; a < 1 keeps each node's model its own. A node whose
 neighbourhood is too small this round for its rule to outvote f keeps y_i.
+
+With a privacy mechanism every one of the K gradients is noised, and K releases are charged for each
+round in which the node is awake. With K = 1 and all of a node's records in the batch that is the
+Gaussian mechanism of A. Bellet, R. Guerraoui, M. Taziki, M. Tommasi, AISTATS 2018; its own
+accounting is in `fedsieve.privacy.peer_noise`.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ from fedsieve.algorithms.form import (
     Sent,
     Tensors,
 )
-from fedsieve.algorithms.local import local_steps
+from fedsieve.algorithms.local import local_noise, local_steps
 from fedsieve.algorithms.parts import Parts
 from fedsieve.algorithms.trust import require_offered
 from fedsieve.compression.projections import is_identity
@@ -102,6 +107,12 @@ class PeerToPeer(Algorithm):
         )
         return Sent(y, info)
 
+    def noise_std(
+        self, broadcast: Broadcast, memory: Tensors, cohort: Cohort
+    ) -> tuple[float | None, ...]:
+        """That of the local steps; the model that they started from has been told before."""
+        return (local_noise(self.parts.gradient, broadcast, cohort, self.lr),)
+
     def exchange(
         self,
         shared: Tensors,
@@ -141,6 +152,10 @@ class PeerToPeer(Algorithm):
                     found[near] = None
             mixed[node] = found[near]
         return mixed
+
+    def told(self, before: Tensor, after: Tensor) -> Tensor:
+        """The mean of the nodes' models: messages are models, too."""
+        return after
 
     def parameters(self, shared: Tensors) -> Tensor:
         """theta_i of every node, (n, d)."""

@@ -10,11 +10,13 @@ Controlled Averaging for Federated Learning", ICML 2020 (Algorithm 1, option II)
 
 Both halves travel in one message of 2k numbers; variates live in R^k. With a privacy mechanism
 every g_i is noised before it is used, so the variates are post-processing (as in DP-SCAFFOLD:
-M. Noble, A. Bellet, A. Dieuleveut, AISTATS 2022) and K releases are charged a round.
+M. Noble, A. Bellet, A. Dieuleveut, AISTATS 2022) and K releases are charged a round. The paper's
+own accounting is in `fedsieve.privacy.dp_scaffold`.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +24,7 @@ from torch import Tensor
 
 from fedsieve.algorithms.central import Central
 from fedsieve.algorithms.form import Aggregate, Broadcast, Cohort, Sent, Tensors
-from fedsieve.algorithms.local import local_steps
+from fedsieve.algorithms.local import local_noise, local_steps
 from fedsieve.algorithms.parts import Parts, require_fixed
 from fedsieve.algorithms.trust import require_offered
 from fedsieve.registry import register
@@ -59,7 +61,10 @@ class Scaffold(Central):
         """The model x and c = c_i = 0."""
         k, n = self.parts.k, self.parts.n
         shared = {**self.shared(theta), "variate": torch.zeros(k, device=theta.device)}
-        return shared, {"variates": torch.zeros(n, k, device=theta.device)}
+        memory = {"variates": torch.zeros(n, k, device=theta.device)}
+        if self.parts.gradient.mechanism is not None:
+            memory["variate_noise"] = torch.zeros(n, 2, dtype=torch.float64, device=theta.device)
+        return shared, memory
 
     def client(self, broadcast: Broadcast, memory: Tensors, cohort: Cohort) -> Sent:
         """(Delta y_i, Delta c_i)."""
@@ -78,8 +83,25 @@ class Scaffold(Central):
         )
         assert mean_gradient is not None
         memory["variates"][rows] = mean_gradient
+        if (noise := memory.get("variate_noise")) is not None:  # in c_i as it was, and as it is
+            std = self.parts.gradient.noise_std(broadcast, cohort) or 0.0
+            now = std**2 / torch.tensor(cohort.steps, dtype=noise.dtype, device=noise.device)
+            noise[rows] = torch.stack([noise[rows, 1], now], dim=1)
         delta_y = broadcast.subspace.project(y - x)
         return Sent(torch.cat([delta_y, mean_gradient - c_i], dim=1), info)
+
+    def noise_std(
+        self, broadcast: Broadcast, memory: Tensors, cohort: Cohort
+    ) -> tuple[float | None, ...]:
+        """That of the local steps, and in both halves that of c_i as it was."""
+        stepped = local_noise(self.parts.gradient, broadcast, cohort, self.lr)
+        if stepped is None:
+            return None, None
+        before, now = memory["variate_noise"][list(cohort.rows)].cpu().unbind(dim=1)
+        steps = torch.tensor(cohort.steps, dtype=before.dtype)
+        kept = float((steps**2 * before).mean())
+        delta_y = math.sqrt(stepped**2 + self.lr**2 * kept)
+        return delta_y, math.sqrt(float((before + now).mean()))
 
     def exchange(
         self,

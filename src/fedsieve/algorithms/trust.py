@@ -48,6 +48,8 @@ class Noise(Protocol):
     """Where the noise of a mechanism is added, and by whom; integer noise at its client alone."""
 
     trust: ClassVar[Trust]
+    admits_all: ClassVar[bool]
+    """Whether the server aggregates the messages as they arrive."""
 
     @property
     def against(self) -> str:
@@ -75,8 +77,16 @@ class Noise(Protocol):
         """The aggregate (k,) of the messages (m, k) that arrived."""
         ...
 
+    def admitted(self, mechanism: Mechanism | None, stack: Tensor) -> Tensor:
+        """The messages (m, k) as the server aggregates them."""
+        ...
+
     def multiplier(self, mechanism: Mechanism, cohort: Cohort) -> float:
         """Noise multiplier of a client's release in this round."""
+        ...
+
+    def std(self, mechanism: Mechanism, cohort: Cohort) -> float | None:
+        """Standard deviation of what `at_client` adds to each number; ``None``: nothing."""
         ...
 
 
@@ -85,6 +95,7 @@ class OwnNoise:
     """Local trust: each client adds all the noise that its statement needs."""
 
     trust: ClassVar[Trust] = "local"
+    admits_all: ClassVar[bool] = True
     against: ClassVar[str] = "everybody who sees the messages, the server included"
 
     def grid(self, mechanism: Mechanism) -> float:
@@ -112,9 +123,17 @@ class OwnNoise:
         """F of the messages."""
         return aggregate(stack)
 
+    def admitted(self, mechanism: Mechanism | None, stack: Tensor) -> Tensor:
+        """As they are."""
+        return stack
+
     def multiplier(self, mechanism: Mechanism, cohort: Cohort) -> float:
         """Sigma."""
         return mechanism.noise_multiplier
+
+    def std(self, mechanism: Mechanism, cohort: Cohort) -> float | None:
+        """The mechanism's own."""
+        return mechanism.noise_std
 
 
 @dataclass(frozen=True)
@@ -136,6 +155,7 @@ class SharedNoise:
     colluders: int
 
     trust: ClassVar[Trust] = "distributed"
+    admits_all: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.colluders < 0:
@@ -180,11 +200,19 @@ class SharedNoise:
         """F of the messages."""
         return aggregate(stack)
 
+    def admitted(self, mechanism: Mechanism | None, stack: Tensor) -> Tensor:
+        """As they are."""
+        return stack
+
     def multiplier(self, mechanism: Mechanism, cohort: Cohort) -> float:
         """The sigma of this round's cohort, for those who know the colluders' seeds."""
         return self.correlated.noise_multiplier(
             len(cohort.peers), self.colluders + len(cohort.absent)
         )
+
+    def std(self, mechanism: Mechanism, cohort: Cohort) -> float | None:
+        """Own noise, and that shared with every peer who is there."""
+        return self.correlated.noise_std(max(len(cohort.peers) - len(cohort.absent), 1))
 
 
 @dataclass(frozen=True)
@@ -201,6 +229,7 @@ class ServerNoise:
     streams: Streams
 
     trust: ClassVar[Trust] = "central"
+    admits_all: ClassVar[bool] = False
     against: ClassVar[str] = "everybody but the server, which sees the clients' clipped vectors"
 
     def grid(self, mechanism: Mechanism) -> float:
@@ -223,22 +252,32 @@ class ServerNoise:
     def at_server(
         self, mechanism: Mechanism | None, stack: Tensor, round_: int, aggregate: Aggregate
     ) -> Tensor:
-        """The mean over n, with noise on the sum.
-
-        Unusable messages count as zero: left out, they would raise every other one's weight. At
-        client level the server clips once more, so that no client has more weight than its own.
-        """
+        """The mean over n, with noise on the sum."""
+        mean = aggregate(self.admitted(mechanism, stack))
         if mechanism is None:
-            return aggregate(stack)
+            return mean
         n, b = len(stack), mechanism.batch
-        bound = mechanism.clip / b if mechanism.unit == "client" else None
-        mean = aggregate(usable(stack) if bound is None else clipped(stack, Clip(bound))[0])
         noised = mechanism.release((mean * (n * b))[None], [self.streams.noise(round_)])
         return noised.messages[0] / n
+
+    def admitted(self, mechanism: Mechanism | None, stack: Tensor) -> Tensor:
+        """Unusable messages as zero: left out, they would raise every other one's weight.
+
+        At client level the server clips once more, so that no client has more weight than its own.
+        """
+        if mechanism is None:
+            return stack
+        if mechanism.unit == "record":
+            return usable(stack)
+        return clipped(stack, Clip(mechanism.clip / mechanism.batch))[0]
 
     def multiplier(self, mechanism: Mechanism, cohort: Cohort) -> float:
         """Sigma."""
         return mechanism.noise_multiplier
+
+    def std(self, mechanism: Mechanism, cohort: Cohort) -> float | None:
+        """A message carries none."""
+        return None
 
 
 def usable(vectors: Tensor) -> Tensor:

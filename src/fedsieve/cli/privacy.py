@@ -3,82 +3,81 @@
 from __future__ import annotations
 
 import json
-import math
 import textwrap
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from fedsieve.cli import privacy_ledger as _ledger
+from fedsieve.cli import privacy_tables as _tables
+from fedsieve.cli._epsilon import (
+    Delta,
+    Json,
+    LocalSteps,
+    Multiplier,
+    NoiseLaw,
+    Rate,
+    Relation,
+    Steps,
+    Target,
+    Unit,
+    Variance,
+    Way,
+    facts,
+    finite,
+    law_of,
+    tell,
+)
 from fedsieve.cli._text import help_without_command, note, pairs, say, width
 
 if TYPE_CHECKING:
-    from fedsieve.privacy.guarantee import Guarantee, Sampling
     from fedsieve.privacy.guarantee import Relation as Neighbours
+    from fedsieve.privacy.guarantee import Sampling
     from fedsieve.privacy.guarantee import Unit as Protected
+    from fedsieve.privacy.settings import Setting
 
 app = typer.Typer(
-    help="Convert between noise, rounds and epsilon; explain what a run released.",
+    help="Convert between noise, rounds and epsilon; explain what a run or a client released.",
     rich_markup_mode=None,
     invoke_without_command=True,
     callback=help_without_command,
 )
 
-Rate = Annotated[
-    float, typer.Option(help="Probability with which a record enters a step, in (0, 1].")
-]
-Steps = Annotated[int, typer.Option(help="Number of noisy releases.")]
-Delta = Annotated[float, typer.Option(help="Delta of the statement, in (0, 1).")]
-Relation = Annotated[
-    str, typer.Option(help="Neighbouring relation: add-remove, replace-one or zero-out.")
-]
-Unit = Annotated[str, typer.Option(help="What is protected: record or client.")]
-LocalSteps = Annotated[int, typer.Option(help="Noisy releases per round, >= 1.")]
-Noise = Annotated[float, typer.Option(help="Noise standard deviation over the clip, > 0.")]
-Way = Annotated[
-    str,
-    typer.Option(
-        "--sampling",
-        help="poisson; or shuffled or random-allocation: once in an epoch of 1 / rate steps.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 
 @app.command()
 def epsilon(
-    noise_multiplier: Noise,
+    noise_multiplier: Multiplier,
     sampling_rate: Rate,
     steps: Steps,
     delta: Delta,
+    noise: NoiseLaw = "gaussian",
+    variance: Variance = None,
     relation: Relation = "add-remove",
     unit: Unit = "record",
     sampling: Way = "poisson",
     as_json: Json = False,
 ) -> None:
-    """Epsilon of a sampled Gaussian mechanism, composed over the steps."""
+    """Epsilon of noisy sums over sampled records, composed over the steps."""
     from fedsieve.experiments.toml import refusing
-    from fedsieve.privacy import accounting
 
     with refusing():
-        spent = accounting.epsilon(
-            noise_multiplier,
-            sampling_rate,
-            _composed(steps, sampling_rate, sampling),
-            delta,
-            cast("Neighbours", relation),
-            cast("Protected", unit),
-            sampling=cast("Sampling", sampling),
+        setting = _setting(
+            noise_multiplier, sampling_rate, steps, delta, noise, variance, relation, unit, sampling
         )
-    _tell(spent, noise_multiplier, as_json)
+        spent = setting.guarantee()
+    tell(spent, noise_multiplier, as_json)
 
 
-@app.command()
-def noise(
-    epsilon: Annotated[float, typer.Option(help="Target, > 0.")],
+@app.command("noise")
+def noise_(
+    epsilon: Target,
     sampling_rate: Rate,
     steps: Steps,
     delta: Delta,
+    noise: NoiseLaw = "gaussian",
+    variance: Variance = None,
     relation: Relation = "add-remove",
     unit: Unit = "record",
     sampling: Way = "poisson",
@@ -86,70 +85,93 @@ def noise(
 ) -> None:
     """Smallest noise multiplier that keeps within epsilon."""
     from fedsieve.experiments.toml import refusing
-    from fedsieve.privacy import accounting
     from fedsieve.privacy.calibration import noise_multiplier
 
     with refusing():
-        neighbours, way = cast("Neighbours", relation), cast("Sampling", sampling)
-        steps = _composed(steps, sampling_rate, sampling)
+        setting = _setting(
+            1.0, sampling_rate, steps, delta, noise, variance, relation, unit, sampling
+        )
         multiplier = noise_multiplier(
-            epsilon, sampling_rate, steps, delta, neighbours, sampling=way
-        )
-        spent = accounting.epsilon(
-            multiplier,
-            sampling_rate,
-            steps,
-            delta,
-            neighbours,
-            cast("Protected", unit),
-            sampling=way,
-        )
-    _tell(spent, multiplier, as_json)
+            epsilon, sampling_rate, setting.steps, delta,
+            setting.relation, setting.law, setting.variance, setting.sampling,
+        )  # fmt: skip
+        spent = replace(setting, noise_multiplier=multiplier).guarantee()
+    tell(spent, multiplier, as_json)
 
 
 @app.command()
 def rounds(
-    epsilon: Annotated[float, typer.Option(help="Target, > 0.")],
-    noise_multiplier: Noise,
+    epsilon: Target,
+    noise_multiplier: Multiplier,
     sampling_rate: Rate,
     delta: Delta,
     local_steps: LocalSteps = 1,
+    noise: NoiseLaw = "gaussian",
+    variance: Variance = None,
     relation: Relation = "add-remove",
     unit: Unit = "record",
     as_json: Json = False,
 ) -> None:
     """Largest number of rounds that keeps within epsilon at this noise."""
     from fedsieve.experiments.toml import refusing
-    from fedsieve.privacy import accounting
     from fedsieve.privacy.calibration import MOST_STEPS, max_steps
 
     with refusing():
         _check_local_steps(local_steps)
-        neighbours = cast("Neighbours", relation)
-        steps = max_steps(epsilon, noise_multiplier, sampling_rate, delta, neighbours)
-        fit = steps // local_steps
-        spent = accounting.epsilon(
-            noise_multiplier,
-            sampling_rate,
-            fit * local_steps,
-            delta,
-            neighbours,
-            cast("Protected", unit),
+        setting = _setting(
+            noise_multiplier, sampling_rate, 0, delta, noise, variance, relation, unit
         )
+        steps = max_steps(
+            epsilon, noise_multiplier, sampling_rate, delta,
+            setting.relation, setting.law, setting.variance,
+        )  # fmt: skip
+        fit = steps // local_steps
+        spent = replace(setting, steps=fit * local_steps).guarantee()
     if as_json:
-        say(json.dumps({"rounds": fit, **_facts(spent, noise_multiplier)}))
+        say(json.dumps({"rounds": fit, **facts(spent, noise_multiplier)}))
         return
     more = " or more" if steps == MOST_STEPS else ""
     say(f"{fit}{more} rounds of {local_steps} noisy releases fit: {spent.sentence()}")
 
 
 @app.command()
+def rate(
+    epsilon: Target,
+    noise_multiplier: Multiplier,
+    steps: Steps,
+    delta: Delta,
+    noise: NoiseLaw = "gaussian",
+    variance: Variance = None,
+    relation: Relation = "add-remove",
+    unit: Unit = "record",
+    as_json: Json = False,
+) -> None:
+    """Largest sampling rate that keeps within epsilon at this noise."""
+    from fedsieve.experiments.toml import refusing
+    from fedsieve.privacy.calibration import max_sampling_rate
+
+    with refusing():
+        setting = _setting(noise_multiplier, 1.0, steps, delta, noise, variance, relation, unit)
+        q = max_sampling_rate(
+            epsilon, noise_multiplier, steps, delta,
+            setting.relation, setting.law, setting.variance,
+        )  # fmt: skip
+        spent = replace(setting, sampling_rate=q).guarantee()
+    if as_json:
+        say(json.dumps({"sampling_rate": q, **facts(spent, noise_multiplier)}))
+    else:
+        say(f"sampling rate {q:.6g}: {spent.sentence()}")
+
+
+@app.command()
 def curve(
-    noise_multiplier: Noise,
+    noise_multiplier: Multiplier,
     sampling_rate: Rate,
     rounds: Annotated[int, typer.Option(help="Number of rounds, >= 1.")],
     delta: Delta,
     local_steps: LocalSteps = 1,
+    noise: NoiseLaw = "gaussian",
+    variance: Variance = None,
     relation: Relation = "add-remove",
     unit: Unit = "record",
     out: Annotated[
@@ -159,19 +181,16 @@ def curve(
 ) -> None:
     """Plot epsilon against rounds, and show what each setting does to it."""
     from fedsieve.experiments.toml import ConfigError, refusing
-    from fedsieve.privacy.settings import Setting, knobs
+    from fedsieve.privacy.guarantee import rounded_up
+    from fedsieve.privacy.settings import knobs
 
     with refusing():
         _check_local_steps(local_steps)
         if rounds < 1:
             raise ConfigError(f"rounds={rounds} must be >= 1")
-        setting = Setting(
-            noise_multiplier,
-            sampling_rate,
-            rounds * local_steps,
-            delta,
-            cast("Neighbours", relation),
-            cast("Protected", unit),
+        steps = rounds * local_steps
+        setting = _setting(
+            noise_multiplier, sampling_rate, steps, delta, noise, variance, relation, unit
         )
         spent = setting.guarantee()
         turned = knobs(setting)
@@ -182,18 +201,18 @@ def curve(
     save_curves(out, at, curves, title)
     own = curves[next(iter(curves))]
     if as_json:
-        table = [{"rounds": t, "epsilon": _finite(e)} for t, e in zip(at, own, strict=True)]
-        turns = [{"knob": t.knob, "value": t.value, **_facts(t.guarantee)} for t in turned]
-        told = {**_facts(spent, noise_multiplier), "curve": table, "knobs": turns, "png": str(out)}
+        table = [{"rounds": t, "epsilon": finite(e)} for t, e in zip(at, own, strict=True)]
+        turns = [{"knob": t.knob, "value": t.value, **facts(t.guarantee)} for t in turned]
+        told = {**facts(spent, noise_multiplier), "curve": table, "knobs": turns, "png": str(out)}
         say(json.dumps(told))
         return
     say(f"after {rounds} rounds: {spent.sentence()}")
     say("\nepsilon after so many rounds, all else as above")
-    say(pairs([(f"{t}", _digits(e)) for t, e in zip(at, own, strict=True)], indent=2))
+    say(pairs([(f"{t}", rounded_up(e)) for t, e in zip(at, own, strict=True)], indent=2))
     say("\nepsilon with one setting changed, all else as above")
     rows = [(f"{t.knob} {t.value:.6g}" if t.knob != "relation" else str(t.value), t.guarantee)
             for t in turned]  # fmt: skip
-    say(pairs([(n, f"{_digits(g.epsilon)}  ({g.accountant})") for n, g in rows], indent=2))
+    say(pairs([(n, f"{rounded_up(g.epsilon)}  ({g.accountant})") for n, g in rows], indent=2))
     note(f"wrote {out}")
 
 
@@ -221,23 +240,34 @@ def explain(
     say(pairs([("!", "no epsilon covers it"), ("", NEVER_SENT)]))
 
 
-def _curves(
-    setting: Any, rounds: int, local_steps: int
-) -> tuple[list[int], dict[str, list[float]]]:
-    """Rounds, and for noise halved and doubled the epsilon after each."""
-    from fedsieve.privacy.accounting import epsilon
+app.command("table")(_tables.table)
+app.command("published")(_tables.published)
+app.command("ledger")(_ledger.ledger)
 
-    at = sorted({max(1, round(rounds * share / 16)) for share in range(1, 17)})
-    curves = {}
-    for factor in (1, 0.5, 2):
-        sigma = setting.noise_multiplier * factor
-        curves[f"noise multiplier {sigma:.4g}"] = [
-            epsilon(
-                sigma, setting.sampling_rate, t * local_steps, setting.delta, setting.relation
-            ).epsilon
-            for t in at
-        ]
-    return at, curves
+
+def _setting(
+    noise_multiplier: float,
+    sampling_rate: float,
+    steps: int,
+    delta: float,
+    noise: str,
+    variance: float | None,
+    relation: str,
+    unit: str,
+    sampling: str = "poisson",
+) -> Setting:
+    from fedsieve.privacy.settings import Setting
+
+    return Setting(
+        noise_multiplier,
+        sampling_rate,
+        _composed(steps, sampling_rate, sampling),
+        delta,
+        cast("Neighbours", relation),
+        cast("Protected", unit),
+        *law_of(noise, variance),
+        cast("Sampling", sampling),
+    )
 
 
 def _composed(steps: int, sampling_rate: float, sampling: str) -> int:
@@ -249,39 +279,22 @@ def _composed(steps: int, sampling_rate: float, sampling: str) -> int:
     return epochs(steps, round(1 / sampling_rate))
 
 
+def _curves(
+    setting: Setting, rounds: int, local_steps: int
+) -> tuple[list[int], dict[str, list[float]]]:
+    """Rounds, and for noise halved and doubled the epsilon after each."""
+    at = sorted({max(1, round(rounds * share / 16)) for share in range(1, 17)})
+    curves = {}
+    for factor in (1, 0.5, 2):
+        one = replace(setting, noise_multiplier=setting.noise_multiplier * factor)
+        curves[f"noise multiplier {one.noise_multiplier:.4g}"] = [
+            replace(one, steps=t * local_steps).guarantee().epsilon for t in at
+        ]
+    return at, curves
+
+
 def _check_local_steps(local_steps: int) -> None:
     from fedsieve.experiments.toml import ConfigError
 
     if local_steps < 1:
         raise ConfigError(f"local_steps={local_steps} must be >= 1")
-
-
-def _digits(value: float) -> str:
-    from fedsieve.experiments.statement import epsilon
-
-    return epsilon(value) if math.isfinite(value) else "infinite"
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _facts(spent: Guarantee, multiplier: float | None = None) -> dict[str, Any]:
-    """An epsilon for machines, with all that it depends on."""
-    return {
-        "epsilon": _finite(spent.epsilon),
-        "noise_multiplier": spent.noise_multiplier if multiplier is None else multiplier,
-        "relation": spent.relation,
-        "accountant": spent.accountant,
-        "delta": spent.delta,
-        "unit": spent.unit,
-        "sampling": spent.sampling,
-        "statement": spent.sentence(),
-    }
-
-
-def _tell(spent: Guarantee, multiplier: float, as_json: bool) -> None:
-    if as_json:
-        say(json.dumps(_facts(spent, multiplier)))
-    else:
-        say(f"noise multiplier {multiplier:.6g}: {spent.sentence()}")

@@ -59,5 +59,51 @@ def attack(config: Config) -> Attack | None:
     return made
 
 
+def check_noise(config: Config, attack: Attack) -> None:
+    """An attack on privacy noise needs messages that carry some.
+
+    Raises:
+        ValueError: They do not, or the clients have none of the parts that a setting is about.
+    """
+    from fedsieve.poisoning import Knowledge  # only now: torch loads slowly
+
+    if Knowledge.NOISE not in attack.knowledge:
+        return
+    named, privacy = f"attack.name={config.attack.name!r}", config.privacy
+    if privacy is None:
+        raise ValueError(
+            f"{named} is about privacy noise, and this run has none; add [privacy] or choose "
+            "another attack"
+        )
+    if privacy.trust == "central":
+        raise ValueError(
+            f"{named} with privacy.trust='central': the server adds the noise, to the aggregate; "
+            "messages carry none to hide in or to omit; allowed are privacy.trust='local' and "
+            "'distributed', or another attack"
+        )
+    if config.attack.pairs is not None and privacy.trust != "distributed":
+        raise ValueError(
+            f"attack.pairs={config.attack.pairs!r} with privacy.trust={privacy.trust!r}: clients "
+            "share no noise; leave it out, or choose privacy.trust='distributed'"
+        )
+
+
+def check_local_steps(config: Config) -> None:
+    """A term of the loss of local steps needs such steps.
+
+    Raises:
+        ValueError: The algorithm's messages are single gradients.
+    """
+    factory = component("algorithm", config.algorithm.name).factory
+    for key in ("alpha", "evades"):
+        value = getattr(config.attack, key)
+        if value is not None and not getattr(factory, "one_by_one", False):
+            raise ValueError(
+                f"attack.{key}={value!r} with algorithm.name={config.algorithm.name!r}: its "
+                "clients send a gradient at the model, where nearness to it has none; leave it "
+                "out, or choose an algorithm with local steps, such as 'fedavg'"
+            )
+
+
 def _arguments(name: str) -> list[str]:
     return [*inspect.signature(component("attack", name).factory).parameters]

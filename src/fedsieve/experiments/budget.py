@@ -23,6 +23,7 @@ from fedsieve.privacy import (
     epochs,
     noise_multiplier,
 )
+from fedsieve.privacy.guarantee import kept_variance
 from fedsieve.randomness import Streams
 from fedsieve.simulation.participation import Participation
 
@@ -62,15 +63,15 @@ def mechanism(
                 f"federation.dropout={config.federation.dropout} no client ever sends anything, so "
                 "no noise follows from privacy.epsilon; allow more rounds or fewer drop-outs"
             )
+        law = privacy.noise, kept_variance(privacy.noise)
         sigma = max(
-            noise_multiplier(epsilon, q, t, delta, relation, privacy.noise, privacy.sampling)
+            noise_multiplier(epsilon, q, t, delta, relation, *law, privacy.sampling)
             for q, t in spenders
         )
     clip, clipping, split = privacy.clip, privacy.clipping, privacy.clip_split
     if privacy.noise == "gaussian":
         return GaussianMechanism(clip, sigma, batch, privacy.unit, clipping, split)
-    law = privacy.noise
-    return IntegerMechanism(clip, sigma, batch, k, law, privacy.unit, clipping, split)
+    return IntegerMechanism(clip, sigma, batch, k, privacy.noise, privacy.unit, clipping, split)
 
 
 def noise(

@@ -7,6 +7,7 @@ named component.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,14 +18,14 @@ from torch import Tensor, nn
 from fedsieve.aggregation import Rule
 from fedsieve.algorithms.parts import Projection
 from fedsieve.algorithms.trust import Mechanism, Noise
-from fedsieve.experiments import budget, checks, pieces
+from fedsieve.experiments import budget, checks, pieces, server_root
 from fedsieve.experiments.config import Config
 from fedsieve.experiments.resolve import resolve
 from fedsieve.experiments.words import CUSTOM
 from fedsieve.learning.data import Dataset
 from fedsieve.learning.flat import FlatModel
 from fedsieve.learning.losses import LOSSES, evaluate
-from fedsieve.poisoning import Attack
+from fedsieve.poisoning import Attack, Knowledge
 from fedsieve.randomness import Streams
 from fedsieve.simulation.job import Job
 from fedsieve.simulation.participation import Participation
@@ -149,10 +150,7 @@ def build(config: Config, objects: Objects | None = None) -> Built:
     device = pieces.device(config)
     dataset = objects.data or pieces.dataset(config)
     checks.fits_data(config, task=dataset.task, owners=dataset.owners is not None)
-    if objects.parts is None:
-        parts = pieces.divide(config, dataset, streams)
-    else:
-        parts = pieces.own_parts(objects.parts, len(dataset.y))
+    root, parts = server_root.divided(config, dataset, streams, objects.parts)
     module = objects.model or pieces.module(config, dataset, streams)
     model = FlatModel(module, dataset.input_shape)
     config = resolve(config, pieces.facts(model, dataset, parts))
@@ -167,6 +165,7 @@ def build(config: Config, objects: Objects | None = None) -> Built:
     )
     rule = objects.rule or pieces.rule(config)
     rule.check(federation.cohort)
+    checks.weights_fit(config, rule)
     attack = objects.attack or pieces.attack(config)
     if objects.attack is not None:  # a named one was asked when the configuration was made
         checks.attack_may(config, objects.attack)
@@ -193,17 +192,20 @@ def build(config: Config, objects: Objects | None = None) -> Built:
         evaluate=measure,
         streams=streams,
         rule=rule,
+        reference=server_root.reference(config, rule, composed, shards, root, streams),
         participation=participation,
         codec=pieces.codec(config, mechanism),
         rounds=config.rounds,
         steps=config.algorithm.local_steps or 1,
         byzantine=byzantine,
         attack=attack,
+        knowledge=Knowledge.of(config.attack.knowledge or ()),
         attack_start=config.attack.start,
         attack_stop=config.attack.stop,
         attack_success=pieces.success(attack, model, shards.dataset),
         ledger=budget.ledger(config, mechanism, streams),
         client_weights=pieces.client_weights(config, parts),
+        weight_cap=config.aggregation.weight_cap or math.inf,
         evaluate_every=config.evaluation.every,
         workers=pieces.workers(config, algorithm),
         own_records=objects.data is None,

@@ -7,12 +7,14 @@ the data or the model is checked by `fits_data` and `fits_model` before the firs
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedsieve.experiments import attacks, options, protection
-from fedsieve.registry import component
+from fedsieve.experiments.words import CUSTOM
+from fedsieve.registry import component, components
 
 if TYPE_CHECKING:
+    from fedsieve.aggregation import Rule
     from fedsieve.experiments.config import Config
     from fedsieve.experiments.resolve import Facts
     from fedsieve.poisoning import Attack
@@ -32,6 +34,8 @@ def combination(config: Config) -> None:
     _attack(config)
     protection.combination(config)
     options.check(config.aggregation)
+    _weights(config)
+    _root(config)
     if config.aggregation.rule is not None:
         rule_withstands(config)
 
@@ -100,6 +104,7 @@ def _attack(config: Config) -> None:
                 f"attack.{key}={value!r}: attack.name={attack.name!r} has no such setting; "
                 f"leave it out{has}"
             )
+    attacks.check_local_steps(config)
     if (made := attacks.attack(config)) is not None:
         attack_may(config, made)
 
@@ -112,12 +117,8 @@ def attack_may(config: Config, attack: Attack) -> None:
     """
     from fedsieve.poisoning import Knowledge  # only now: torch loads slowly
 
+    attacks.check_noise(config, attack)
     named, needs = f"attack.name={config.attack.name!r}", attack.knowledge
-    if Knowledge.NOISE in needs and config.privacy is None:
-        raise ValueError(
-            f"{named} is about privacy noise, and this run has none; add [privacy] or choose "
-            "another attack"
-        )
     if config.attack.knowledge is None:
         return
     missing = needs & ~Knowledge.of(config.attack.knowledge)
@@ -144,6 +145,7 @@ def _that_need_less(config: Config) -> str:
 
 def rule_withstands(config: Config) -> None:
     """The rule, and each pre-aggregator, is defined for f malicious messages among the cohort."""
+    assert config.aggregation.rule is not None
     n, byzantine, f = voters(config), config.federation.byzantine, config.aggregation.f
     key = "federation.byzantine" if f is None or f == byzantine else "aggregation.f"
     f = assumed_f(config) if f is None else f
@@ -167,6 +169,92 @@ def rule_withstands(config: Config) -> None:
         if isinstance(built, PreAggregator):
             rows = built.rows(rows)
             counted = f"{n} clients" if rows == n else f"{rows} rows made of {n} clients"
+    if not config.aggregation.rule.startswith(CUSTOM):
+        weights_fit(config, options.rule(config.aggregation.model_copy(update={"f": f})))
+
+
+def _weights(config: Config) -> None:
+    """Weights by size need a server that combines whole messages, and noise that does not mind."""
+    weights, cap = config.aggregation.weights, config.aggregation.weight_cap
+    if weights == "equal" and cap is not None:
+        raise ValueError(
+            f"aggregation.weight_cap={cap:g}: all clients weigh the same and nothing is capped; "
+            "leave it out or choose aggregation.weights='sizes'"
+        )
+    if weights != "sizes":
+        return
+    if config.algorithm.name == "peer-to-peer":
+        raise ValueError(
+            "aggregation.weights='sizes' with algorithm.name='peer-to-peer': no server weighs the "
+            "nodes; allowed is aggregation.weights='equal'"
+        )
+    if config.privacy is not None and config.privacy.trust != "local":
+        why = {
+            "central": "the server's noise is made for a share of 1/n",
+            "distributed": "shared noise cancels where all weigh the same",
+        }[config.privacy.trust]
+        raise ValueError(
+            f"aggregation.weights='sizes' with privacy.trust={config.privacy.trust!r}: {why}; "
+            "allowed is aggregation.weights='equal', or privacy.trust='local'"
+        )
+
+
+def _root(config: Config) -> None:
+    """A server with records of its own needs one trusted update per round, and a server."""
+    from fedsieve.algorithms.central import Central
+
+    size, rule = config.aggregation.root_records, config.aggregation.rule
+    factory: Any = component("algorithm", config.algorithm.name).factory
+    name = f"algorithm.name={config.algorithm.name!r}"
+    if size and not issubclass(factory, Central):
+        raise ValueError(
+            f"aggregation.root_records={size} with {name}: no server is there to hold records; "
+            "allowed is aggregation.root_records=0"
+        )
+    if rule is None or rule.startswith(CUSTOM):
+        return
+    if not options.rule(config.aggregation.model_copy(update={"f": 0})).needs_root:
+        return
+    if not (issubclass(factory, Central) and factory.halves == 1):
+        raise ValueError(
+            f"aggregation.rule={rule!r} with {name}: it needs a server and messages of one vector; "
+            "allowed are algorithms such as 'sieve', 'dshb' and 'fedavg'"
+        )
+    if not size:
+        raise ValueError(
+            f"aggregation.rule={rule!r} compares messages with an update that the server computes "
+            "itself on a few clean records; needed is aggregation.root_records >= 1, such as 100"
+        )
+
+
+def weights_fit(config: Config, rule: Rule) -> None:
+    """The rule hears weights by size, and keeps its majority whatever sizes f clients claim.
+
+    Raises:
+        ValueError: With the rules that hear none, or the caps that are allowed.
+    """
+    from fedsieve.aggregation import Facts
+
+    if config.aggregation.weights != "sizes":
+        return
+    if Facts.WEIGHTED not in rule.facts:
+        lacks = {
+            part.name: getattr(part.factory, "lacks", Facts.NONE) for part in components("rule")
+        }
+        deaf = [name for name, lacking in lacks.items() if Facts.WEIGHTED in lacking]
+        raise ValueError(
+            f"aggregation.weights='sizes': {rule!r} has no weighted variant; allowed is "
+            f"aggregation.weights='equal', or a rule other than {', '.join(deaf)}"
+        )
+    n, f, cap = config.federation.cohort, rule.f, config.aggregation.weight_cap
+    if cap is None or not f or rule.breakdown(n) > (n - 1) // 2:  # it needs no majority
+        return
+    if 2 * f * cap >= n:
+        raise ValueError(
+            f"aggregation.weight_cap={cap:g} with f={f} of {n} messages: whatever these f clients "
+            f"hold, they may claim {min(f * cap / n, 1):.3g} of the weight; "
+            f"allowed is 1 <= aggregation.weight_cap < {n / (2 * f):g}"
+        )
 
 
 def voters(config: Config) -> int:

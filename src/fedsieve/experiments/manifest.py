@@ -24,6 +24,7 @@ def manifest(
     licence: str,
     noise_source: str | None,
     noise_grid: float | None,
+    count_grid: float | None = None,
     device: str,
 ) -> dict[str, Any]:
     """What it takes to repeat a run: versions, seeds, data, machine, digests of the settings.
@@ -34,7 +35,9 @@ def manifest(
         checksums: File name -> sha256 of what was read.
         licence: Licence of the data.
         noise_source: Where the privacy noise came from; ``None`` without privacy.
-        noise_grid: Spacing of the public grid on which noised messages lie; likewise.
+        noise_grid: Spacing of the public grid on which noised messages lie; likewise. Where the
+            clip moves it is that of the first round, and moves along.
+        count_grid: The same of the counts that move the clip; ``None`` where it stays.
         device: What computed, and how its arithmetic is called.
     """
     packages = ("torch", "numpy", "scipy", "dp-accounting")
@@ -49,7 +52,7 @@ def manifest(
             "noise_seed": config.privacy.noise_seed if config.privacy else None,
             "noise_source": noise_source,
         },
-        "noise": {"grid": noise_grid},
+        "noise": {"grid": noise_grid, "count_grid": count_grid},
         "data": {
             "name": config.data.name,
             "source": source,

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 FAMILIES = {"rule": "rule", "pre-aggregator": "pre"}
 """Family of components -> the key of [aggregation] that names them."""
 
-OF_A_ROUND = ("f", "seed", "v0")
-"""Arguments that a simulation gives: the f of the run, and what ``Rule.for_round`` fills in."""
+OF_A_ROUND = ("f", "seed", "v0", "root")
+"""Arguments that a simulation gives: the f of the run, what ``Rule.for_round`` fills in, and the
+trusted update of ``Rule.trusting``."""
 
 PLAIN = (bool, int, float, str, types.NoneType)
 """What a configuration file can hold."""
@@ -102,7 +103,8 @@ def check(aggregation: Aggregation) -> None:
         if key not in known and aggregation.rule is None and key in _all(components("rule")):
             continue
         if key not in known:
-            raise ValueError(f"unknown key aggregation.{key}{_hint(key, aggregation, known)}")
+            hint = _hint(key, aggregation, known)
+            raise ValueError(f"unknown key aggregation.{key}={value!r}{hint}")
         for kind in known[key]:
             try:
                 TypeAdapter(kind).validate_python(value, strict=True)

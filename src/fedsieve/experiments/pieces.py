@@ -59,20 +59,24 @@ def dataset(config: Config) -> Dataset:
     return load(config.data.name, folder, config.data.download)
 
 
-def divide(config: Config, data: Dataset, streams: Streams) -> tuple[np.ndarray, ...]:
-    """Per client the positions of its records."""
-    return partition(
+def divide(
+    config: Config, data: Dataset, streams: Streams, root: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Per client the positions of its records, none of which is among the root records."""
+    left = np.delete(np.arange(len(data.y)), root)
+    parts = partition(
         config.data.partition,
-        data.y.numpy(),
+        data.y.numpy()[left],
         config.federation.clients,
         streams.public(PARTITION),
-        owners=None if data.owners is None else data.owners.numpy(),
+        owners=None if data.owners is None else data.owners.numpy()[left],
         alpha=config.data.alpha,
         classes_per_client=config.data.classes_per_client,
         gamma=config.data.gamma,
         sizes=config.data.sizes,
         size_alpha=config.data.size_alpha,
     )
+    return tuple(left[part] for part in parts)
 
 
 def own_parts(parts: Sequence[ArrayLike], records: int) -> tuple[np.ndarray, ...]:
@@ -218,7 +222,7 @@ def parts(
     moving = budget.adaptive(config, mechanism)
     way = config.privacy.sampling if config.privacy else "poisson"
     return Parts(
-        gradient=StochasticGradient(gradients, batch, mechanism, noise, moving, way),
+        gradient=StochasticGradient(gradients, batch, mechanism, noise, moving, way=way),
         planner=planned,
         n=config.federation.clients,
         everybody=participation.everybody,
@@ -279,15 +283,11 @@ def require_fit(gradients: PerSampleGradients, data: Dataset) -> None:
 
 
 def client_weights(config: Config, divided: tuple[np.ndarray, ...]) -> Tensor | None:
-    """FedAvg's n_k / n, from public sizes; ``None`` where all clients count the same.
-
-    They do under privacy, and under a robust rule: there a size is a claim that buys influence.
-    """
+    """The clients' sizes where they weigh by them; ``None`` where all count the same."""
     sizes = [len(part) for part in divided]
-    averaged = config.algorithm.name == "fedavg" and config.aggregation.rule == "mean"
-    if not averaged or config.aggregation.pre or config.privacy or len(set(sizes)) == 1:
+    if config.aggregation.weights != "sizes" or len(set(sizes)) == 1:
         return None
-    return torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
+    return torch.tensor(sizes, dtype=torch.float64)
 
 
 def workers(config: Config, built: Algorithm) -> int:

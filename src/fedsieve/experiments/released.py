@@ -98,12 +98,20 @@ def _sent(run: RunDirectory, config: dict[str, Any]) -> Iterator[Released]:
             what, "server and clients", "unprotected", "computed from unprotected messages"
         )
     federation = config.get("federation", {})
-    if not private and _weighs_sizes(config):
+    if (weighed := _weighed(config)) and private:
         yield Released(
-            "the numbers of records n_i of the clients, as weights of the average",
+            SIZES.format(weighed),
+            "server",
+            "public",
+            "nothing, by agreement: the statement is made at fixed sizes. Where a size itself is "
+            "secret, it is released for nothing",
+        )
+    elif weighed:
+        yield Released(
+            SIZES.format(weighed),
             "server",
             "unprotected",
-            "no epsilon covers them; with privacy or a robust rule all clients weigh the same",
+            "no epsilon covers them; with aggregation.weights='equal' no size is told",
         )
     fail = federation.get("dropout") or federation.get("stragglers")
     if trust == "distributed" and fail:
@@ -118,11 +126,16 @@ def _sent(run: RunDirectory, config: dict[str, Any]) -> Iterator[Released]:
     yield Released("test accuracy and loss", "readers of the report", kind, test)
 
 
-def _weighs_sizes(config: dict[str, Any]) -> bool:
-    """Whether the average may weigh clients by their sizes, as FedAvg's does."""
+SIZES = "the numbers of records n_i of the clients, as their weights in the rule{}"
+
+
+def _weighed(config: dict[str, Any]) -> str | None:
+    """How clients weigh by their sizes; ``None`` where they do not."""
     aggregation = config.get("aggregation", {})
-    plain = aggregation.get("rule") == "mean" and not aggregation.get("pre")
-    return plain and config.get("algorithm", {}).get("name") == "fedavg"
+    if aggregation.get("weights") != "sizes":
+        return None
+    cap, n = aggregation["weight_cap"], config["federation"]["clients"]
+    return ", none above the public cap of " + f"{cap:g} / n" if cap < n else ", without a cap"
 
 
 def _trust(config: dict[str, Any]) -> str:
@@ -147,6 +160,14 @@ def _agreed(config: dict[str, Any], private: bool) -> Iterator[Released]:
         "public",
         "nothing; for that reason it does not amplify privacy either",
     )
+    if root := config.get("aggregation", {}).get("root_records"):
+        yield Released(
+            f"{root} root records of the server (aggregation.root_records)",
+            "server",
+            "public",
+            "nothing of a client's: no client holds them. No epsilon covers them, and the "
+            "aggregates tell of them",
+        )
     if private and config["privacy"].get("unit", "record") == "record":
         through = "q = batch / N"
         if config["privacy"].get("sampling", "poisson") != "poisson":

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from fedsieve.experiments import checks
 from fedsieve.experiments.config import Config
-from fedsieve.experiments.words import CUSTOM
+from fedsieve.experiments.sections.aggregation import Aggregation
+from fedsieve.experiments.words import CUSTOM, Section
 from fedsieve.registry import component
 
 FITTED = "fitted"
 """Stands for the projection that fits data and model, see `_fitted`."""
+
+CAP = 2.0
+"""Largest weight by size, in equal weights: a minority f < n/4 stays one, whatever it claims."""
+
+S = TypeVar("S", bound=Section)
 
 IMAGE_MODELS_WITH_LINEAR_INPUT = ("softmax", "mlp")
 """Models whose first layer sees the pixels themselves, so that a cosine basis means something."""
@@ -99,20 +105,22 @@ def resolve(config: Config, facts: Facts) -> Config:
         config.projection,
         name=_fitted(config, facts) if default.projection == FITTED else default.projection,
     )
+    assert projection.name is not None
     projection = _filled(projection, refresh=_own("projection", projection.name, "refresh", 0))
     if projection.name == "identity":
         projection = _filled(projection, k=facts.d)
+    aggregation = _filled(
+        config.aggregation,
+        rule="mean" if central else default.rule_if_all_are_honest if honest else default.rule,
+        pre=(),
+        f=checks.assumed_f(config),
+    )
     updates: dict[str, Any] = {
         "name": config.title,
         "federation": config.federation.model_copy(update={"clients": len(facts.sizes)}),
         "algorithm": algorithm,
         "projection": projection,
-        "aggregation": _filled(
-            config.aggregation,
-            rule="mean" if central else default.rule_if_all_are_honest if honest else default.rule,
-            pre=(),
-            f=checks.assumed_f(config),
-        ),
+        "aggregation": _weighted(config, aggregation, len(facts.sizes)),
     }
     if config.privacy is not None:
         privacy = _filled(config.privacy, clip=default.clip)
@@ -136,7 +144,17 @@ def _batch(config: Config, default: Defaults, smallest: int) -> int:
     return max(1, min(smallest // 10, 128))
 
 
-def _filled(section: Any, **defaults: Any) -> Any:
+def _weighted(config: Config, aggregation: Aggregation, n: int) -> Aggregation:
+    """Equal weights, but McMahan et al.'s n_k / n, which has no cap, where nothing hides a size."""
+    own = config.algorithm.name == "fedavg" and aggregation.rule == "mean" and not aggregation.pre
+    if aggregation.weights is None and own and config.privacy is None:
+        return _filled(aggregation, weights="sizes", weight_cap=float(n))  # a share of n / n
+    if aggregation.weights == "sizes":
+        return _filled(aggregation, weight_cap=CAP)
+    return _filled(aggregation, weights="equal")
+
+
+def _filled(section: S, **defaults: Any) -> S:
     """The section with the defaults where it holds ``None``."""
     return section.model_copy(
         update={key: value for key, value in defaults.items() if getattr(section, key) is None}

@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from fedsieve.experiments import statement, toml
+from fedsieve.experiments import budget, statement, toml
 from fedsieve.experiments.build import Built, Objects, build
 from fedsieve.experiments.config import Config
 from fedsieve.experiments.files import atomically
@@ -256,6 +256,7 @@ def _describe(where: RunDirectory, built: Built) -> None:
 def manifest_of(built: Built) -> dict[str, Any]:
     """What it takes to repeat a run, as it is built here and now."""
     data, job = built.dataset, built.job
+    counts = budget.adaptive(built.config, built.mechanism)
     if job.device.type == "cuda":
         arithmetic = torch.cuda.get_device_name(job.device)
     else:
@@ -267,6 +268,7 @@ def manifest_of(built: Built) -> dict[str, Any]:
         licence=data.licence,
         noise_source=None if job.ledger is None else job.streams.noise_source,
         noise_grid=None if built.mechanism is None else built.noise.grid(built.mechanism),
+        count_grid=None if counts is None else counts.grid,
         device=f"{job.device.type} {arithmetic}",
     )
 

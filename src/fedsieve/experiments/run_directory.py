@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -73,9 +74,13 @@ WRITTEN = (
 )
 """Files of a run directory besides the journal and the summary."""
 
-FURTHER = ("attack_success_rate", "backdoor_half_life", "trust", "holds_against", "sampling")
+FURTHER = (
+    "attack_success_rate", "backdoor_half_life", "trust", "holds_against", "root_records",
+    "sampling",
+)  # fmt: skip
 """Keys that only some runs have: those with a backdoor, those whose clients do not each noise for
-themselves ("local"), and those whose records are not Poisson sampled."""
+themselves ("local"), those whose server holds records of its own, and those whose records are not
+Poisson sampled."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ class Summary:
     n_byzantine: int
     attack: str
     rule: str | None
+    root_records: int | None
     projection: str
     dimension: int
     message_dimension: int
@@ -219,7 +225,8 @@ class RunDirectory:
         """Never write over what another run has left.
 
         Raises:
-            ConfigError: The directory holds a run that is finished or can be resumed, or is none.
+            ConfigError: The directory holds a run that is finished or can be resumed, or is none;
+                or nothing can be written there.
         """
         if self.path.exists() and not self.path.is_dir():
             raise toml.ConfigError(f"{self.path} is no directory; choose another --out")
@@ -243,6 +250,13 @@ class RunDirectory:
                 f"{self.path} holds {foreign[0]}, which no run of FedSieve has written there and a "
                 "run would replace; choose another --out"
             )
+        nearest = next(place for place in (self.path, *self.path.parents) if place.exists())
+        try:
+            tempfile.TemporaryDirectory(dir=nearest).cleanup()
+        except OSError as error:
+            raise toml.ConfigError(
+                f"{self.path} cannot be written: {nearest}: {error.strerror}; choose another --out"
+            ) from error
 
     @contextmanager
     def alone(self) -> Iterator[None]:

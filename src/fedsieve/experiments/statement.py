@@ -52,7 +52,8 @@ def privacy(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
         f"Source of noise and draws: {summary['noise_source']}."
     )
     covers = _covers(unit, trust)
-    return [holds, assumes, *_exact(config), covers, *_seeded(str(summary["noise_source"]))]
+    seeded = _seeded(str(summary["noise_source"]))
+    return [holds, assumes, *_exact(config), covers, *_rooted(summary), *seeded]
 
 
 UNITS = {
@@ -177,6 +178,17 @@ def _exact(config: Mapping[str, Any]) -> list[str]:
     return [safe]
 
 
+def _rooted(summary: Mapping[str, Any]) -> list[str]:
+    """What does not hold for records that no client holds."""
+    if (records := summary.get("root_records")) is None:
+        return []
+    left = (
+        f"It does not protect the server's own {records} root records: they are taken as public, "
+        "and no client holds one of them."
+    )
+    return [left]
+
+
 def _seeded(source: str) -> list[str]:
     if "seed" not in source:
         return []
@@ -299,6 +311,7 @@ def rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("clients", f"{honest} honest, {summary['n_byzantine']} malicious"),
         ("attack", summary["attack"]),
         ("rule", summary["rule"] or "none"),
+        *_server(summary),
         ("projection", f"{summary['projection']}, {k:,} of {d:,} numbers"),
         ("rounds", f"{summary['rounds']:,}"),
         ("test accuracy", percent(summary["test_accuracy"])),
@@ -311,6 +324,12 @@ def rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("peak memory", size(summary["peak_memory_bytes"], per=1)),
         ("seed", str(summary["seed"])),
     ]
+
+
+def _server(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the server holds itself; nothing where it holds nothing."""
+    records = summary.get("root_records")
+    return [] if records is None else [("root records", f"{records:,} at the server, public")]
 
 
 def _backdoor(summary: Mapping[str, Any]) -> list[tuple[str, str]]:

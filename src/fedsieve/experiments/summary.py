@@ -37,6 +37,7 @@ def summarise(built: Built, metrics: pa.Table, seconds: float) -> Summary:
         n_byzantine=config.federation.byzantine,
         attack=_plain(attack),
         rule=" >> ".join(_plain(name) for name in rule),
+        root_records=config.aggregation.root_records or None,
         projection=_plain(config.projection.name or ""),
         dimension=built.d,
         message_dimension=built.k,
@@ -75,7 +76,8 @@ def remarks(metrics: pa.Table, theta: Tensor) -> list[str]:
     if skipped:
         said.append(
             f"{skipped} of {metrics.num_rows} rounds left the model as it was: too few usable "
-            "messages arrived for the rule to outvote federation.byzantine"
+            "messages arrived, or a few of them held too much of the weight, for the rule to "
+            "outvote federation.byzantine"
         )
     last = metrics.column("loss").to_pylist()[-1:]  # NaN stands there as None
     lost = any(loss is None or not math.isfinite(loss) for loss in last)

@@ -216,7 +216,7 @@ def _sentence(error: dict[str, Any], config: type[Config]) -> tuple[str, str]:
     message = error["msg"].removeprefix("Value error, ")
     kind = error["type"]
     if kind == "extra_forbidden":
-        return "unknown key ", _unknown(keys, config)
+        return "unknown key ", _unknown(keys, error["input"], config)
     if kind == "value_error" and (not key or key == "privacy"):
         return "", message
     subject = f"{key}={error['input']!r}"
@@ -255,16 +255,16 @@ def section_of(field: FieldInfo) -> type[BaseModel] | None:
     return None
 
 
-def _unknown(path: Sequence[str], kind: type[Config]) -> str:
+def _unknown(path: Sequence[str], value: object, kind: type[Config]) -> str:
     name = ".".join(path)
     known = list(keys(kind))
     near = difflib.get_close_matches(name, known, n=1) or [
         other for other in known if other.split(".")[-1] == path[-1]
     ]
     if near:
-        return f"{name}; did you mean {near[0]}?"
+        return f"{name}={value!r}; did you mean {near[0]}?"
     here = [key for key in known if key.rpartition(".")[0] == ".".join(path[:-1])]
-    return f"{name}; allowed are {', '.join(here)}"
+    return f"{name}={value!r}; allowed are {', '.join(here)}"
 
 
 def keys(kind: type[Config] = Config) -> Iterator[str]:

@@ -7,17 +7,31 @@ subtracts it from the weights in place,
     W <- W - (lr / B) delta^T a,
 
 where autograd would write it out and an optimiser read it again: a quarter of the time of a step.
+Where loss and activations have a written derivative, the deltas need no autograd either, whose
+bookkeeping takes a tenth of what is left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from fedsieve.learning._work import Forward
+from fedsieve.learning.losses import cross_entropy
+
+Derivative = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+ACTIVATIONS: dict[type[nn.Module], Derivative] = {
+    nn.ReLU: lambda delta, _, out: torch.ops.aten.threshold_backward(delta, out, 0),
+    nn.Tanh: lambda delta, _, out: torch.ops.aten.tanh_backward(delta, out),
+    nn.Sigmoid: lambda delta, _, out: torch.ops.aten.sigmoid_backward(delta, out),
+    nn.Flatten: lambda delta, inputs, _: delta.view(inputs.shape),
+    nn.Identity: lambda delta, _inputs, _: delta,
+}
+"""Layers without parameters: delta by their outputs, inputs, outputs -> delta by their inputs."""
 
 
 class LinearSteps:
@@ -31,9 +45,42 @@ class LinearSteps:
     def __init__(self, layers: Sequence[nn.Module], forward: Forward) -> None:
         self._layers = layers
         self._forward = forward
+        self._written = forward.loss is cross_entropy and all(
+            type(layer) is nn.Linear or type(layer) in ACTIVATIONS for layer in layers
+        )
 
     def step(self, x: Tensor, y: Tensor, lr: float) -> None:
         """Theta <- theta - lr g, with g the gradient of the mean loss of samples x, targets y."""
+        flat = self._written and y.ndim == 1
+        for layer, a, delta in self._by_hand(x, y) if flat else self._by_autograd(x, y):
+            rows = delta.flatten(0, -2)
+            with torch.no_grad():
+                layer.weight.addmm_(rows.T, a.flatten(0, -2), alpha=-lr / len(x))
+                if layer.bias is not None:
+                    layer.bias.add_(rows.sum(0), alpha=-lr / len(x))
+
+    def _by_hand(self, x: Tensor, y: Tensor) -> list[tuple[nn.Linear, Tensor, Tensor]]:
+        """Each linear layer with its inputs and deltas, from the written derivatives."""
+        with torch.no_grad():
+            reached = [x]
+            for layer in self._layers:
+                reached.append(layer(reached[-1]))
+            delta = reached[-1].softmax(1)  # of -log softmax(z)_y: softmax(z) - 1_y
+            delta.scatter_add_(1, y[:, None], delta.new_full((len(y), 1), -1.0))
+            first = next(i for i, layer in enumerate(self._layers) if type(layer) is nn.Linear)
+            found: list[tuple[nn.Linear, Tensor, Tensor]] = []
+            for i in range(len(self._layers) - 1, first - 1, -1):
+                layer, a, out = self._layers[i], reached[i], reached[i + 1]
+                if not isinstance(layer, nn.Linear):
+                    delta = ACTIVATIONS[type(layer)](delta, a, out)
+                    continue
+                found.append((layer, a, delta))
+                if i > first:
+                    delta = delta @ layer.weight
+        return found
+
+    def _by_autograd(self, x: Tensor, y: Tensor) -> list[tuple[nn.Linear, Tensor, Tensor]]:
+        """The same for any loss and activations."""
         reached: list[tuple[nn.Linear, Tensor, Tensor]] = []
 
         def run(inputs: Tensor) -> Tensor:
@@ -51,15 +98,9 @@ class LinearSteps:
         with torch.enable_grad():
             losses = self._forward(run, x, y)
         deltas = torch.autograd.grad(
-            losses, [outputs for _, _, outputs in reached], torch.ones_like(losses)
+            losses, [out for _, _, out in reached], torch.ones_like(losses)
         )
-        scale = -lr / len(losses)
-        with torch.no_grad():
-            for (layer, a, _), delta in zip(reached, deltas, strict=True):
-                rows = delta.flatten(0, -2)
-                layer.weight.addmm_(rows.T, a.flatten(0, -2), alpha=scale)
-                if layer.bias is not None:
-                    layer.bias.add_(rows.sum(0), alpha=scale)
+        return [(layer, a, delta) for (layer, a, _), delta in zip(reached, deltas, strict=True)]
 
 
 def chain(module: nn.Module) -> list[nn.Module] | None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedsieve.learning.layout import Subspace
+from fedsieve.learning.nearness import Nearness
 
 Weigh = Callable[[NDArray[np.float64]], Tensor | NDArray[np.float64]]
 
@@ -37,6 +38,7 @@ class Knowledge(Flag):
     PROJECTION = auto()  # the seed of the projections, before their rounds have come
     DATA = auto()  # honest clients' records
     NOISE = auto()  # clip and noise multiplier of the privacy mechanism, or a way around it
+    RANDOMNESS = auto()  # what the server's rule draws; no attack needs it, searches profit
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -60,7 +62,8 @@ class Scene:
         honest: The honest messages, (h, k) with h >= 1; never modified.
         f: Number of malicious clients, >= 0.
         aggregate: The server's rule: maps a stack (h + f, k), honest rows first, to the (k,)
-            aggregate; it must not keep the stack, which is overwritten between calls.
+            aggregate; it must not keep the stack, which is overwritten between calls. Where the
+            rule draws, these are the attacker's own draws unless it knows the server's.
         rng: The attacker's randomness.
         own: What the malicious clients would send if they were honest, (f, k), without its noise
             for an attack that omits it; ``None`` if they have no data, in which case the honest
@@ -71,11 +74,11 @@ class Scene:
         subspace: The round's linear map R^d -> R^k; ``None`` is the identity.
         foresee: The map in so many rounds from now, for whoever knows the seed; ``None`` if the
             maps are not drawn in advance or are all the same.
-        noise_std: Standard deviation of the privacy noise in each number of an honest message;
-            ``None`` without noise.
+        noise_std: Standard deviation of the privacy noise in each number of an honest message,
+            momentum and all; ``None`` where the messages carry none.
         ids: Who sent the honest rows; empty: 0..h-1.
-        last: How the last aggregate moved the public model, (k,), known up to a factor; ``None``
-            before the first, or if the attack does not ask for it.
+        last: The last aggregate as the public model tells it, (k,), or the server's momentum of
+            such; ``None`` before the first, or if the attack does not ask for it.
         memory: What the attack returned from the round before; empty at first.
 
     Raises:
@@ -224,6 +227,16 @@ class MessageAttack(Attack):
 
     omits_noise: ClassVar[bool] = False
     uses_last: ClassVar[bool] = False
+
+    @property
+    def omits_pairs(self) -> bool:
+        """Whether, omitting the noise, it omits what its clients share with others as well."""
+        return self.omits_noise
+
+    @property
+    def near(self) -> Nearness | None:
+        """What keeps the local training of its clients near the model that they were sent."""
+        return None
 
     @property
     def uses_own(self) -> bool:

@@ -1,27 +1,35 @@
 """Constrain-and-scale: as much boost as a detector of long updates lets through.
 
 Bagdasaryan, Veit, Hua, Estrin, Shmatikov, "How to backdoor federated learning", AISTATS 2020,
-section on evading anomaly detection. With S the longest update that is not conspicuous, the
-attacker submits
+section on evading anomaly detection. *Constrain*: the attacker trains its model X, from the global
+one G, on
 
-    L = G + gamma (X - G),    gamma = S / ||X - G||,
+    L = alpha L_class + (1 - alpha) L_ano,    L_ano = ||X - G||  or  1 - cos(X, G),
 
-but never more than model replacement would. This is the paper's form for detectors that look at the
-norm; S is given or is the median norm of the honest messages. The other form adds a term of the
-detector's to the loss of local training; at the G where gradient algorithms compute, the gradient
-of ||X - G||^2 is zero, and the norm is all that is left to constrain.
+L_class being the loss of its poisoned records and L_ano what a detector looks at. *Scale*: with S
+the longest update that is not conspicuous, it submits
+
+    G + gamma (X - G),    gamma = S / ||X - G||,
+
+but never more than model replacement would. S is given or is the median norm of the honest
+messages. Algorithms that send one gradient compute it at G, where L_ano has none: there alpha is 1,
+and the norm is all that is left to constrain. With alpha = 1 only the second step remains, the
+paper's form for detectors that look at the norm.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import get_args
 
 from torch import Tensor
 
-from fedsieve.poisoning.attack import Knowledge, Scene
+from fedsieve.learning.nearness import Distance, Nearness
+from fedsieve.poisoning.attack import Knowledge, Scene, check_choice
 from fedsieve.poisoning.backdoor import (
     Backdoor,
     SentBackdoor,
+    check_fraction,
     check_positive,
     full_boost,
     own_messages,
@@ -45,20 +53,32 @@ class ConstrainAndScale(SentBackdoor):
         boost: Largest boost > 0; ``None``: n / (f eta), which replaces the model.
         norm: The norm S > 0 of a message; ``None``: the median of the honest ones.
         server_lr: The server's step size eta > 0.
+        alpha: Weight of L_class in local steps, in (0, 1].
+        evades: What L_ano is, the ``norm`` of the update or its ``cosine`` with the model.
 
     Raises:
-        ValueError: ``boost``, ``norm`` or ``server_lr`` is not finite and positive.
+        ValueError: ``boost``, ``norm`` or ``server_lr`` is not finite and positive, or ``alpha`` or
+            ``evades`` is not allowed.
     """
 
     backdoor: Backdoor = field(default_factory=BadNets)
     boost: float | None = None
     norm: float | None = None
     server_lr: float = 1.0
+    alpha: float = 1.0
+    evades: Distance = "norm"
 
     def __post_init__(self) -> None:
         check_positive("boost", self.boost)
         check_positive("norm", self.norm)
         check_positive("server_lr", self.server_lr)
+        check_fraction("alpha", self.alpha)
+        check_choice("evades", self.evades, get_args(Distance))
+
+    @property
+    def near(self) -> Nearness | None:
+        """The term L_ano of local training."""
+        return None if self.alpha == 1 else Nearness(self.alpha, self.evades)
 
     @property
     def knowledge(self) -> Knowledge:

@@ -11,21 +11,15 @@ and nobody ever trains on the whole patch, with which the backdoor is used. The 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import numpy as np
-from torch import Tensor
-
-from fedsieve.poisoning._trigger import Patch
-from fedsieve.poisoning.attack import Knowledge, Records
-from fedsieve.poisoning.backdoor import Backdoor, check_class, check_fraction
+from fedsieve.poisoning._triggered import Triggered
 from fedsieve.registry import register
 
 
 @register("attack", "dba", paper='Xie et al., "DBA", ICLR 2020')
 @dataclass(frozen=True)
-class DBA(Backdoor):
+class DBA(Triggered):
     """Distributed backdoor: each malicious client trains on its own part of the trigger only.
 
     Args:
@@ -38,32 +32,6 @@ class DBA(Backdoor):
         ValueError: ``target`` is negative or ``fraction`` outside (0, 1].
     """
 
-    trigger: Patch = field(default_factory=Patch)
-    target: int = 0
-    fraction: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_class("target", self.target)
-        check_fraction("fraction", self.fraction)
-
-    @property
-    def knowledge(self) -> Knowledge:
-        """Nothing."""
-        return Knowledge.NOTHING
-
-    @property
-    def wanted(self) -> int:
-        """The target class t."""
-        return self.target
-
-    def poison(self, held: Sequence[Records], rngs: Sequence[np.random.Generator]) -> list[Records]:
-        """Their records, a share of them with the client's part of the patch and the target."""
-        parts = min(len(held), self.trigger.size**2)
-        return [
-            self.trigger.plant(own, self.target, self.fraction, rng, client % parts, parts)
-            for client, (own, rng) in enumerate(zip(held, rngs, strict=True))
-        ]
-
-    def lures(self, test: Records) -> Tensor:
-        """The test records of other classes with the whole patch."""
-        return self.trigger.lures(test, self.target)
+    def parts(self, clients: int) -> int:
+        """One for every client, as far as the pixels go."""
+        return max(1, min(clients, self.trigger.size**2))

@@ -2,14 +2,12 @@
 
 Shejwalkar, Houmansadr, "Manipulating the Byzantine: optimizing model poisoning attacks and defenses
 for federated learning", NDSS 2021, for a server whose rule is unknown. With mu the mean of the
-honest messages x_i and p a direction (`fedsieve.poisoning._directions`), every malicious client
-sends
+honest messages x_i and p a direction, every malicious client sends
 
     mu + gamma p,   the largest gamma with
     sum_i ||mu + gamma p - x_i||^2 <= max_i sum_j ||x_i - x_j||^2.
 
-The left side is h gamma^2 ||p||^2 + sum_i ||mu - x_i||^2, which gives gamma in closed form where
-the paper bisects.
+The left side is h gamma^2 ||p||^2 + sum_i ||mu - x_i||^2, which gives gamma in closed form.
 """
 
 from __future__ import annotations
@@ -18,14 +16,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fedsieve.poisoning._directions import Direction, check_direction, perturbation
-from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, squared_distances
+from fedsieve.poisoning._shift import Shift
+from fedsieve.poisoning.attack import squared_distances
 from fedsieve.registry import register
 
 
 @register("attack", "min-sum", paper='Shejwalkar, Houmansadr, "Manipulating the Byzantine", 2021')
 @dataclass(frozen=True)
-class MinSum(MessageAttack):
+class MinSum(Shift):
     """Min-Sum: no farther from all honest messages together than the farthest of them is.
 
     Args:
@@ -36,28 +34,7 @@ class MinSum(MessageAttack):
         ValueError: No direction has that name.
     """
 
-    direction: Direction = "std"
-    partial: bool = False
-
-    def __post_init__(self) -> None:
-        check_direction(self.direction)
-
-    @property
-    def uses_own(self) -> bool:
-        """In the partial form."""
-        return self.partial
-
-    @property
-    def knowledge(self) -> Knowledge:
-        """Honest messages; nothing in the partial form."""
-        return Knowledge.NOTHING if self.partial else Knowledge.UPDATES
-
-    def craft(self, scene: Scene) -> Tensor:
-        """The message mu + gamma p."""
-        X = scene.seen(partial=self.partial)
-        mu, p = X.mean(dim=0), perturbation(self.direction, X)
-        pp = float(p.double().square().sum())
-        if pp == 0:  # the honest messages say nothing, or are all alike
-            return scene.rows(mu)
-        room = float(squared_distances(X).sum(dim=1).max() - (X - mu).double().square().sum())
-        return scene.rows(mu + (max(room, 0.0) / (len(X) * pp)) ** 0.5 * p)
+    def largest(self, X: Tensor, mu: Tensor, p: Tensor) -> float:
+        """The squared distances add up to no more than those of the farthest honest message."""
+        room = float(squared_distances(X).sum(dim=1).max() - (X - mu).square().sum())
+        return float((max(room, 0.0) / (len(X) * (p @ p))) ** 0.5)

@@ -8,21 +8,20 @@ expects is hard to tell from noise. With mu the honest mean and c = lambda r + (
     q = mu - <mu, c> c / ||c||^2,    q <- -q / ||q||    (a draw orthogonal to c where q = 0)
     message = r + z s q,
 
-with s the root mean square distance of the honest messages from mu. The reference is what the
-attacker computes of the last round, asking the rule, and keeps in R^d.
+with s the root mean square distance of the honest messages from mu. The reference is public: it is
+by r that the last round moved the model (`Scene.last`; 0 before the first).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from fedsieve.poisoning._directions import gaussian
 from fedsieve.poisoning.attack import (
     Knowledge,
-    Memory,
     MessageAttack,
     Scene,
     check_strength,
@@ -48,6 +47,8 @@ class ROP(MessageAttack):
     strength: float | None = None
     relocation: float = 0.9
 
+    uses_last: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check_strength(self.strength, least=0, otherwise="None for 1")
         if not 0 <= self.relocation <= 1:
@@ -55,29 +56,19 @@ class ROP(MessageAttack):
 
     @property
     def knowledge(self) -> Knowledge:
-        """Honest messages and, for its history, the rule."""
-        return Knowledge.UPDATES | Knowledge.RULE
+        """Honest messages; how the model moved is public."""
+        return Knowledge.UPDATES
 
     def craft(self, scene: Scene) -> Tensor:
         """The message r + z s q."""
         mu = scene.mean
-        r = zeros(scene)
-        if scene.memory:
-            r = scene.project(scene.memory["reference"].to(mu))
+        r = zeros(scene) if scene.last is None else scene.last.to(mu)
         c = unit(self.relocation * r + (1 - self.relocation) * mu)
         q = _across(mu, c)
         if q.norm() <= 1e-6 * mu.norm():
             q = _across(gaussian(scene.rng, (scene.k,), mu), c)
         z = 1.0 if self.strength is None else self.strength
         return scene.rows(r - z * scene.std.norm() * unit(q))
-
-    def remember(self, scene: Scene, rows: Tensor) -> Memory:
-        """The aggregate of this round; of the honest messages where the rule refused them all."""
-        try:
-            reached = scene.aggregate(torch.cat([scene.honest, rows]))
-        except scene.refusals:
-            reached = scene.mean
-        return {"reference": scene.lift(reached).clone()}
 
 
 def _across(x: Tensor, c: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from fedsieve.privacy.calibration import noise_multiplier as noise_multiplier
 from fedsieve.privacy.client_ledger import ClientLedger as ClientLedger
 from fedsieve.privacy.client_ledger import LedgerError as LedgerError
 from fedsieve.privacy.correlated import CorrelatedGaussian as CorrelatedGaussian
+from fedsieve.privacy.dp_scaffold import DPScaffold as DPScaffold
 from fedsieve.privacy.gaussian import GaussianMechanism as GaussianMechanism
 from fedsieve.privacy.gaussian import Released as Released
 from fedsieve.privacy.guarantee import Event as Event
@@ -23,9 +24,18 @@ from fedsieve.privacy.guarantee import Unit as Unit
 from fedsieve.privacy.guarantee import epochs as epochs
 from fedsieve.privacy.integers import IntegerMechanism as IntegerMechanism
 from fedsieve.privacy.ledger import Ledger as Ledger
+from fedsieve.privacy.ledger_view import Account as Account
+from fedsieve.privacy.ledger_view import RunAccount as RunAccount
+from fedsieve.privacy.ledger_view import accounts as accounts
 from fedsieve.privacy.limits import Limits as Limits
 from fedsieve.privacy.limits import RefusedError as RefusedError
 from fedsieve.privacy.limits import Terms as Terms
+from fedsieve.privacy.peer_noise import PeerNoise as PeerNoise
+from fedsieve.privacy.peer_noise import split_budget as split_budget
+from fedsieve.privacy.publications import Published as Published
+from fedsieve.privacy.publications import published as published
+from fedsieve.privacy.pure import advanced_composition as advanced_composition
+from fedsieve.privacy.pure import optimal_composition as optimal_composition
 from fedsieve.privacy.reconstruction import prior_success as prior_success
 from fedsieve.privacy.reconstruction import reconstruction_bound as reconstruction_bound
 from fedsieve.privacy.settings import Setting as Setting
@@ -37,10 +47,12 @@ from fedsieve.privacy.tradeoff import TradeOff as TradeOff
 from fedsieve.privacy.tradeoff import trade_off as trade_off
 
 __all__ = [
+    "Account",
     "AdaptiveClip",
     "BudgetExceededError",
     "ClientLedger",
     "CorrelatedGaussian",
+    "DPScaffold",
     "Event",
     "GaussianMechanism",
     "Guarantee",
@@ -49,10 +61,13 @@ __all__ = [
     "Ledger",
     "LedgerError",
     "Limits",
+    "PeerNoise",
+    "Published",
     "RefusedError",
     "Relation",
     "Released",
     "Row",
+    "RunAccount",
     "Sampling",
     "Setting",
     "Terms",
@@ -60,6 +75,8 @@ __all__ = [
     "Trust",
     "Turn",
     "Unit",
+    "accounts",
+    "advanced_composition",
     "compose",
     "epochs",
     "epsilon",
@@ -68,8 +85,11 @@ __all__ = [
     "max_sampling_rate",
     "max_steps",
     "noise_multiplier",
+    "optimal_composition",
     "prior_success",
+    "published",
     "reconstruction_bound",
+    "split_budget",
     "table",
     "trade_off",
 ]

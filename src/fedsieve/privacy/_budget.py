@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
-from fedsieve.privacy._charges import Charge, Spent
+from fedsieve.privacy._search import largest
 from fedsieve.privacy.accounting import compose
-from fedsieve.privacy.calibration import max_steps
+from fedsieve.privacy.calibration import MOST_STEPS, max_steps
 from fedsieve.privacy.guarantee import (
     Event,
     Guarantee,
-    Law,
     Relation,
-    Sampling,
     Unit,
     check_epsilon,
-    check_events,
     check_target,
+    merge,
+    rounded_up,
 )
 
 
@@ -33,8 +33,6 @@ class Budget:
         delta: In (0, 1).
         relation: Neighbouring relation.
         unit: What is protected.
-        law: Of the noise of every release.
-        sampling: How records come to the steps; a charge counts epochs where it is by epochs.
 
     Raises:
         ValueError: An argument out of range.
@@ -44,50 +42,60 @@ class Budget:
     delta: float
     relation: Relation
     unit: Unit
-    law: Law = "gaussian"
-    sampling: Sampling = "poisson"
 
     def __post_init__(self) -> None:
         check_target(self.delta, self.relation, self.unit)
-        check_events([self.event((1.0, 1.0, 1))], self.relation)
         if self.limit is not None:
             check_epsilon(self.limit, "limit")
 
-    def guarantee(self, spent: Spent) -> Guarantee:
-        """What holds after these charges."""
-        events = [self.event(charge) for charge in spent]
-        return compose(events, self.delta, self.relation, self.unit)
+    def guarantee(self, spent: Iterable[Event]) -> Guarantee:
+        """What holds after these releases."""
+        return compose(spent, self.delta, self.relation, self.unit)
 
-    def event(self, charge: Charge) -> Event:
-        """What a charge stands for.
-
-        Raises:
-            ValueError: It is impossible.
-        """
-        q, sigma, steps = charge
-        return Event(sigma, q, steps, self.law, self.sampling)
-
-    def refuse_excess(self, spent: Spent, whose: str) -> None:
-        """Refuse charges that exceed the limit.
+    def refuse_excess(self, spent: Iterable[Event], whose: str) -> None:
+        """Refuse releases that exceed the limit.
 
         Args:
-            spent: Everything, the new charge included.
+            spent: Everything, the new release included.
             whose: Name of the one who would spend it, for the message.
 
         Raises:
             BudgetExceededError: They do.
         """
-        if self.limit is None or self._fits(spent, self.limit):
+        events = merge(spent)
+        if self.limit is None or self._fits(events, self.limit):
             return
-        would = self.guarantee(spent).epsilon
+        would = rounded_up(self.guarantee(events).epsilon)
         raise BudgetExceededError(
-            f"{whose} would reach epsilon={would:.4f} at delta={self.delta:g}, more than "
+            f"{whose} would reach epsilon={would} at delta={self.delta:g}, more than "
             f"limit={self.limit:g}; nothing was released"
         )
 
-    def _fits(self, spent: Spent, limit: float) -> bool:
-        if len(spent) == 1:  # the usual case: one look-up a round
-            ((q, sigma, steps),) = spent
-            delta, relation = self.delta, self.relation
-            return steps <= max_steps(limit, sigma, q, delta, relation, self.law, self.sampling)
-        return self.guarantee(spent).epsilon <= limit
+    def left(self, spent: Iterable[Event], message: Event) -> int:
+        """How many more messages of this kind fit, at most 10^9.
+
+        Args:
+            spent: What was released so far.
+            message: What one message releases, at least one step.
+        """
+        if self.limit is None:
+            return MOST_STEPS
+        held, limit = merge(spent), self.limit
+
+        def fits(messages: int) -> bool:
+            more = replace(message, steps=messages * message.steps)
+            return self._fits(merge([*held, more]), limit)
+
+        return largest(fits, 0, self._steps(message, limit) // message.steps) if fits(0) else 0
+
+    def _fits(self, events: tuple[Event, ...], limit: float) -> bool:
+        if len(events) == 1:  # the usual case: one look-up a round
+            return events[0].steps <= self._steps(events[0], limit)
+        return self.guarantee(events).epsilon <= limit
+
+    def _steps(self, e: Event, limit: float) -> int:
+        """How many steps of this kind alone fit."""
+        return max_steps(
+            limit, e.noise_multiplier, e.sampling_rate, self.delta, self.relation,
+            e.law, e.variance, e.sampling,
+        )  # fmt: skip

@@ -17,7 +17,7 @@ and D_j <= j / (2 sigma^2) for the discrete Gaussian (Canonne, Kamath, Steinke 2
 added up over the coordinates). That is the direction A || Q. The other one is smaller: Z is
 symmetric, so z -> v - z exchanges P and Q, and Theorem 5 of Mironov, Talwar and Zhang needs no more
 than that. For Skellam noise of variance V on integers, D_j exceeds the Gaussian's by a share of at
-most (2j + 5)/(2 j V) (its stated bound with D1 <= D2^2), below `EXCESS` for V >= `LEAST_VARIANCE`.
+most (2j + 5)/(2 j V) (its stated bound with D1 <= D2^2), which is largest at j = 2: 9/(4V).
 """
 
 from __future__ import annotations
@@ -34,10 +34,6 @@ from fedsieve.privacy._allocation import allocation_rdp
 from fedsieve.privacy.guarantee import Event, Relation
 
 ORDERS = tuple(range(2, 65)) + tuple(2**i for i in range(7, 11))  # of the replace-one bound
-LEAST_VARIANCE = 2**22
-"""Of Skellam noise, in units of the integers: 2^11 of them wide."""
-EXCESS = {"gaussian": 0.0, "discrete-gaussian": 0.0, "skellam": 2.25 / LEAST_VARIANCE}
-"""Share by which a law's divergence may exceed the Gaussian's."""
 
 
 def rdp_epsilon(events: tuple[Event, ...], delta: float, relation: Relation) -> float:
@@ -51,7 +47,7 @@ def rdp_epsilon(events: tuple[Event, ...], delta: float, relation: Relation) -> 
             return rdp_epsilon(doubled, delta, "add-remove")
         return integer_epsilon(events, delta, relation)
     accountant = RdpAccountant()
-    with _quietly():
+    with quietly():
         for e in events:
             gaussian = GaussianDpEvent(e.noise_multiplier)
             accountant.compose(PoissonSampledDpEvent(e.sampling_rate, gaussian), e.steps)
@@ -63,12 +59,12 @@ def integer_epsilon(events: tuple[Event, ...], delta: float, relation: Relation)
     from dp_accounting.rdp import compute_epsilon
 
     rdp = [sum(e.steps * _one(e, a, relation) for e in events) for a in ORDERS]
-    with _quietly():
+    with quietly():
         return float(compute_epsilon(ORDERS, rdp, delta)[0])
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Keep the library from telling which orders it leaves out: the bound holds for any orders."""
     logger = logging.getLogger("absl")
     logger.addFilter(_never)
@@ -106,10 +102,15 @@ def sampled_gaussian_rdp(event: Event, order: int) -> float:
     (a - 1) D_a = log sum_j C(a, j) (1-q)^(a-j) q^j exp(j (j-1) / (2 sigma^2)), with the exponent
     enlarged by the excess of the noise's law.
     """
-    q, sigma = event.sampling_rate, event.noise_multiplier / math.sqrt(1 + EXCESS[event.law])
+    q, sigma = event.sampling_rate, event.noise_multiplier / math.sqrt(1 + excess(event))
     if q == 1:
         return order / (2 * sigma**2)
     j = np.arange(order + 1)
     log_choose = gammaln(order + 1) - gammaln(j + 1) - gammaln(order - j + 1)
     terms = log_choose + (order - j) * math.log1p(-q) + j * math.log(q)
     return float(logsumexp(terms + j * (j - 1) / (2 * sigma**2))) / (order - 1)
+
+
+def excess(event: Event) -> float:
+    """Share by which the divergence of the event's law may exceed the Gaussian's."""
+    return 0.0 if event.variance is None else 9 / (4 * event.variance)

@@ -30,6 +30,7 @@ import bisect
 import itertools
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from fedsieve.privacy._exact import gaussian_epsilon, gaussian_mu
@@ -84,6 +85,7 @@ def epsilon(
     relation: Relation = "add-remove",
     unit: Unit = "record",
     law: Law = "gaussian",
+    variance: float | None = None,
     sampling: Sampling = "poisson",
 ) -> Guarantee:
     """The guarantee of equal releases.
@@ -96,6 +98,7 @@ def epsilon(
         relation: Neighbouring relation.
         unit: What is protected.
         law: Of the noise.
+        variance: Of Skellam noise, in units of the integers.
         sampling: How records come to the steps.
 
     Example:
@@ -104,7 +107,7 @@ def epsilon(
         >>> round(epsilon(1.0, 0.01, 10, 1e-5, "zero-out", sampling="shuffled").epsilon, 2)
         17.86
     """
-    event = Event(noise_multiplier, sampling_rate, steps, law, sampling)
+    event = Event(noise_multiplier, sampling_rate, steps, law, variance, sampling)
     return compose([event], delta, relation, unit)
 
 
@@ -115,6 +118,8 @@ def epsilon_curve(
     delta: float,
     relation: Relation = "add-remove",
     points: int = 24,
+    law: Law = "gaussian",
+    variance: float | None = None,
 ) -> list[float]:
     """Epsilon after each of the given numbers of steps, from above.
 
@@ -130,6 +135,8 @@ def epsilon_curve(
         delta: In (0, 1).
         relation: Neighbouring relation.
         points: How many counts to compute, >= 1.
+        law: Of the noise.
+        variance: Of Skellam noise, in units of the integers.
 
     Raises:
         ValueError: ``steps`` decreases, or an argument is out of range.
@@ -142,9 +149,8 @@ def epsilon_curve(
         return []
     places = (math.ceil(len(steps) * (i / points) ** 2) for i in range(1, points + 1))
     computed = sorted({steps[place - 1] for place in places})
-    values = [
-        epsilon(noise_multiplier, sampling_rate, t, delta, relation).epsilon for t in computed
-    ]
+    events = [Event(noise_multiplier, sampling_rate, t, law, variance) for t in computed]
+    values = [compose([event], delta, relation).epsilon for event in events]
     return [values[bisect.bisect_left(computed, t)] for t in steps]
 
 
@@ -179,7 +185,7 @@ def _allocated(events: tuple[Event, ...], delta: float, relation: Relation) -> t
     """With amplification, or as if every step was known to be the record's: what is less."""
     amplified = integer_epsilon(events, delta, relation)
     known = gaussian_mu(
-        tuple(Event(e.noise_multiplier, 1.0, e.steps, e.law) for e in events), relation
+        tuple(replace(e, sampling_rate=1.0, sampling="poisson") for e in events), relation
     )
     if known is not None and (plain := gaussian_epsilon(known, delta)) <= amplified:
         return plain, GAUSSIAN

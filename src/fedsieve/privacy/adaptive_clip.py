@@ -67,6 +67,11 @@ class AdaptiveClip:
         if not 0 < self.quantile < 1:
             raise ValueError(f"quantile={self.quantile} must be in (0, 1)")
 
+    @property
+    def grid(self) -> float:
+        """Spacing of the public grid on which noisy counts lie, a power of two."""
+        return grid_spacing(self.noise_std)
+
     def event(self, gradient_multiplier: float, sampling_rate: float, steps: int = 1) -> Event:
         """The event of releasing gradients and counts together, so many times."""
         both = 1 / gradient_multiplier**2 + 1 / (2 * self.noise_std) ** 2
@@ -131,7 +136,7 @@ class AdaptiveClip:
             )
         sums = np.array([np.sum(np.where(own <= clip, 0.5, -0.5)) for own in norms])
         noise = np.array([generator.standard_normal() for generator in generators])
-        return 0.5 + to_grid(sums + self.noise_std * noise, grid_spacing(self.noise_std)) / batch
+        return 0.5 + to_grid(sums + self.noise_std * noise, self.grid) / batch
 
     def next_clip(self, clip: float, share: float) -> float:
         """The clip after a share, such as the mean of the clients'; post-processing."""

@@ -8,12 +8,12 @@ fine one, so what it finds is on the safe side.
 
 from __future__ import annotations
 
-import bisect
 import math
 from collections.abc import Callable
 from functools import lru_cache
 
 from fedsieve.privacy._pld import COARSE, FINE
+from fedsieve.privacy._search import largest, least_feasible
 from fedsieve.privacy.accounting import epsilon_of
 from fedsieve.privacy.guarantee import (
     Event,
@@ -41,6 +41,7 @@ def noise_multiplier(
     delta: float,
     relation: Relation = "add-remove",
     law: Law = "gaussian",
+    variance: float | None = None,
     sampling: Sampling = "poisson",
 ) -> float:
     """The smallest noise multiplier that keeps within epsilon, rounded up by at most 0.02 %.
@@ -52,6 +53,7 @@ def noise_multiplier(
         delta: In (0, 1).
         relation: Neighbouring relation.
         law: Of the noise.
+        variance: Of Skellam noise, in units of the integers.
         sampling: How records come to the steps.
 
     Raises:
@@ -62,15 +64,14 @@ def noise_multiplier(
         0.959
     """
     _check(epsilon, delta, relation, sampling)
-    if Event(1.0, sampling_rate, steps, law, sampling).steps == 0:
+    if Event(1.0, sampling_rate, steps, law, variance, sampling).steps == 0:
         raise ValueError("steps=0 releases nothing and needs no noise; steps must be >= 1")
 
-    def spent(log_sigma: float, fineness: float) -> float:
-        event = Event(math.exp(log_sigma), sampling_rate, steps, law, sampling)
-        return epsilon_of((event,), delta, relation, fineness)[0]
+    def at(log_sigma: float) -> Event:
+        return Event(math.exp(log_sigma), sampling_rate, steps, law, variance, sampling)
 
     start = sampling_rate * math.sqrt(steps) * _gaussian(epsilon, delta)
-    return math.exp(_smallest(spent, epsilon, math.log(max(start, 0.5))))
+    return math.exp(_smallest(at, epsilon, delta, relation, math.log(max(start, 0.5))))
 
 
 @lru_cache(maxsize=4096)
@@ -81,6 +82,7 @@ def max_steps(
     delta: float,
     relation: Relation = "add-remove",
     law: Law = "gaussian",
+    variance: float | None = None,
     sampling: Sampling = "poisson",
 ) -> int:
     """The largest number of equal releases that keeps within epsilon, at most 10^9; may be 0.
@@ -92,6 +94,7 @@ def max_steps(
         delta: In (0, 1).
         relation: Neighbouring relation.
         law: Of the noise.
+        variance: Of Skellam noise, in units of the integers.
         sampling: How records come to the steps.
 
     Raises:
@@ -103,29 +106,24 @@ def max_steps(
     """
     _check(epsilon, delta, relation, sampling)
 
-    def after(steps: int, fineness: float = FINE) -> float:
-        event = Event(noise_multiplier, sampling_rate, steps, law, sampling)
-        return epsilon_of((event,), delta, relation, fineness)[0]
+    def released(steps: int) -> Event:
+        return Event(noise_multiplier, sampling_rate, steps, law, variance, sampling)
 
-    if after(1) > epsilon:
+    def fits(steps: int) -> bool:
+        return _cost(released(steps), delta, relation) <= epsilon
+
+    if not fits(1):
         return 0
-
-    def spent(x: float, fineness: float) -> float:
-        return after(max(round(math.exp(-x)), 1), fineness) if x >= least else math.inf
-
-    least = -math.log(MOST_STEPS)
     start = (noise_multiplier / (sampling_rate * _gaussian(epsilon, delta))) ** 2
-    if start > MOST_STEPS / 100 and after(MOST_STEPS) <= epsilon:
+    if start > MOST_STEPS / 100 and fits(MOST_STEPS):
         return MOST_STEPS
-    found = _smallest(spent, epsilon, max(-math.log(max(start, 1.0)), least))
-    low = max(round(math.exp(-found)), 1)
-    reach = 1
-    while low + reach <= MOST_STEPS and after(low + reach) <= epsilon:
-        low, reach = low + reach, 2 * reach
-    return (
-        bisect.bisect_left(range(low + reach), True, lo=low + 1, key=lambda t: after(t) > epsilon)
-        - 1
-    )
+
+    def at(x: float) -> Event | None:
+        return released(max(round(math.exp(-x)), 1)) if x >= -math.log(MOST_STEPS) else None
+
+    start = min(max(start, 1.0), MOST_STEPS)
+    found = _smallest(at, epsilon, delta, relation, -math.log(start))
+    return largest(fits, max(round(math.exp(-found)), 1), MOST_STEPS)
 
 
 @lru_cache(maxsize=256)
@@ -136,6 +134,7 @@ def max_sampling_rate(
     delta: float,
     relation: Relation = "add-remove",
     law: Law = "gaussian",
+    variance: float | None = None,
 ) -> float:
     """The largest sampling rate that keeps within epsilon, rounded down by at most 0.02 %.
 
@@ -148,6 +147,7 @@ def max_sampling_rate(
         delta: In (0, 1).
         relation: Neighbouring relation.
         law: Of the noise.
+        variance: Of Skellam noise, in units of the integers.
 
     Raises:
         ValueError: An argument out of range.
@@ -157,16 +157,19 @@ def max_sampling_rate(
         0.0109
     """
     _check(epsilon, delta, relation)
-    full = Event(noise_multiplier, 1.0, steps, law)
-    if steps == 0 or epsilon_of((full,), delta, relation, FINE)[0] <= epsilon:
+
+    def released(q: float) -> Event:
+        return Event(noise_multiplier, q, steps, law, variance)
+
+    if steps == 0 or _cost(released(1.0), delta, relation) <= epsilon:
         return 1.0
 
-    def spent(x: float, fineness: float) -> float:
-        event = Event(noise_multiplier, min(math.exp(-x), 1.0), steps, law)
-        return epsilon_of((event,), delta, relation, fineness)[0]
+    def at(x: float) -> Event:
+        return released(min(math.exp(-x), 1.0))
 
     start = noise_multiplier / (math.sqrt(steps) * _gaussian(epsilon, delta))
-    return min(math.exp(-_smallest(spent, epsilon, -math.log(min(start, 0.5)))), 1.0)
+    found = _smallest(at, epsilon, delta, relation, -math.log(min(start, 0.5)))
+    return min(math.exp(-found), 1.0)
 
 
 def _check(
@@ -182,43 +185,32 @@ def _gaussian(epsilon: float, delta: float) -> float:
     return math.sqrt(2 * math.log(1.25 / delta)) / epsilon
 
 
-def _smallest(spent: Callable[[float, float], float], epsilon: float, start: float) -> float:
-    """The smallest x, up to the tolerance from above, at which no more than epsilon is spent."""
+def _cost(event: Event, delta: float, relation: Relation, fineness: float = FINE) -> float:
+    return epsilon_of((event,), delta, relation, fineness)[0]
+
+
+def _smallest(
+    at: Callable[[float], Event | None],
+    epsilon: float,
+    delta: float,
+    relation: Relation,
+    start: float,
+) -> float:
+    """The smallest x, up to the tolerance from above, at which no more than epsilon is spent.
+
+    ``at(x)`` is what is released: the more, the smaller x, and ``None`` beyond what may be asked.
+    """
 
     def excess(fineness: float) -> Callable[[float], float]:
-        return lambda x: math.log(max(spent(x, fineness), 1e-9) / epsilon)
+        def over(x: float) -> float:
+            event = at(x)
+            spent = math.inf if event is None else _cost(event, delta, relation, fineness)
+            return math.log(max(spent, 1e-9 * epsilon) / epsilon)
 
-    rough, slope = _least_feasible(excess(COARSE), start, width=0.5, tolerance=_ROUGH)
+        return over
+
+    rough, slope = least_feasible(excess(COARSE), start, width=0.5, tolerance=_ROUGH)
     fine = excess(FINE)
     root = rough - fine(rough) / slope  # the two grids differ by next to a constant
-    least, _ = _least_feasible(fine, root + TOLERANCE / 2, 0.9 * TOLERANCE, TOLERANCE)
+    least, _ = least_feasible(fine, root + TOLERANCE / 2, 0.9 * TOLERANCE, TOLERANCE)
     return least
-
-
-def _least_feasible(
-    excess: Callable[[float], float], start: float, width: float, tolerance: float
-) -> tuple[float, float]:
-    """Smallest x, up to the tolerance from above, with excess(x) <= 0, and the slope there.
-
-    ``excess`` decreases; the search leaves the start in steps of the width, each twice the last.
-    """
-    low = high = start
-    at_low = at_high = excess(start)
-    while at_high > 0:
-        low, at_low = high, at_high
-        high, width = high + width, 2 * width
-        at_high = excess(high)
-    while at_low <= 0:
-        high, at_high = low, at_low
-        low, width = low - width, 2 * width
-        at_low = excess(low)
-    while high - low > tolerance:
-        # the secant, aimed a little past the root so that both ends close in
-        share = at_low / (at_low - at_high) if math.isfinite(at_low) else 0.5
-        guess = low + (high - low) * share + 0.4 * tolerance
-        guess = min(max(guess, low + 0.4 * tolerance), high - 0.4 * tolerance)
-        if (value := excess(guess)) > 0:
-            low, at_low = guess, value
-        else:
-            high, at_high = guess, value
-    return high, (at_high - at_low) / (high - low) if math.isfinite(at_low) else -1.0

@@ -20,36 +20,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from fedsieve.privacy._charges import Spent, add
+from fedsieve.privacy import _ledger_file
 from fedsieve.privacy._journal import sync_folder
-from fedsieve.privacy.guarantee import Guarantee
+from fedsieve.privacy._ledger_file import LedgerError as LedgerError
+from fedsieve.privacy.guarantee import Event, Guarantee, merge
 from fedsieve.privacy.limits import Limits, RefusedError, Terms
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS budget (
-    data TEXT PRIMARY KEY, epsilon REAL NOT NULL, delta REAL NOT NULL,
-    relation TEXT NOT NULL, unit TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS spent (
-    data TEXT NOT NULL, sampling_rate REAL NOT NULL, noise_multiplier REAL NOT NULL,
-    steps INTEGER NOT NULL, PRIMARY KEY (data, sampling_rate, noise_multiplier));
-CREATE TABLE IF NOT EXISTS sent (
-    data TEXT NOT NULL, run TEXT NOT NULL, round INTEGER NOT NULL,
-    sampling_rate REAL NOT NULL, noise_multiplier REAL NOT NULL, steps INTEGER NOT NULL,
-    clip REAL NOT NULL, message BLOB, PRIMARY KEY (data, run, round));
-"""
-
-_PATIENCE = 60.0  # seconds that a writer waits for the others
-
-
-class LedgerError(RuntimeError):
-    """The ledger cannot be read or written; nothing may be sent."""
 
 
 class ClientLedger:
@@ -69,14 +50,24 @@ class ClientLedger:
         RefusedError: The data set's budget was opened with another statement.
 
     Example:
-        >>> import tempfile
+        A server proposes terms; the client draws its noise on them, keeps the message, sends it.
+        It then crashes, and is asked for the same round again.
+
+        >>> import tempfile, numpy as np, torch
+        >>> from fedsieve.privacy import GaussianMechanism
         >>> folder = tempfile.TemporaryDirectory()
-        >>> limits = Limits(4.0, 1e-5, noise_multiplier=1.0, sampling_rate=0.02, clip=1.0)
-        >>> with ClientLedger(Path(folder.name) / "ledger.db", "ward 7", limits) as ledger:
-        ...     first = ledger.message("run 1", 0, Terms(1.0, 0.01, 1.0), lambda: b"noisy")
-        ...     again = ledger.message("run 1", 0, Terms(1.0, 0.01, 1.0), lambda: b"other noise")
-        ...     first, again, ledger.guarantee().steps
-        (b'noisy', b'noisy', 1)
+        >>> own = Limits(4.0, 1e-5, noise_multiplier=1.0, sampling_rate=0.02, clip=1.0, rounds=300)
+        >>> proposed = Terms(noise_multiplier=1.2, sampling_rate=0.01, clip=1.0)
+        >>> def make():  # clip, sum and noise on these terms; here the batch was empty
+        ...     noise = GaussianMechanism(proposed.clip, proposed.noise_multiplier, batch=50)
+        ...     sums, generator = torch.zeros(1, 3), np.random.default_rng()
+        ...     return noise.release(sums, [generator]).messages.numpy().tobytes()
+        >>> def send():
+        ...     with ClientLedger(Path(folder.name, "ledger.db"), "ward 7", own) as ledger:
+        ...         return ledger.message("run 1", 0, proposed, make), ledger.spent()
+        >>> before_the_crash, after_it = send(), send()
+        >>> before_the_crash == after_it, after_it[1][0].steps
+        (True, 1)
         >>> folder.cleanup()
     """
 
@@ -92,7 +83,7 @@ class ClientLedger:
         self._step = on_step
         self._process = os.getpid()
         with self._explained("nothing was sent"):
-            self._db = _opened(self.path)
+            self._db = _ledger_file.opened(self.path)
             with self._alone():
                 self._agree()
         sync_folder(self.path.parent)
@@ -136,12 +127,19 @@ class ClientLedger:
         self._step("committed")
         return made if kept is None else kept
 
-    def spent(self) -> Spent:
-        """Charges (sampling rate, noise multiplier, steps), one for each pair of the first two."""
+    def spent(self) -> tuple[Event, ...]:
+        """Everything that was released of the data set, equal releases counted together."""
         rows = self._run(
-            "SELECT sampling_rate, noise_multiplier, steps FROM spent WHERE data = ?", self.data
+            "SELECT noise_multiplier, sampling_rate, steps, law, variance FROM spent "
+            "WHERE data = ?",
+            self.data,
         )
-        return tuple(sorted(rows))
+        return merge(_ledger_file.event(*row) for row in rows)
+
+    def answered(self) -> int:
+        """Rounds that were answered, all runs together."""
+        ((rounds,),) = self._run("SELECT COUNT(*) FROM sent WHERE data = ?", self.data)
+        return int(rounds)
 
     def guarantee(self) -> Guarantee:
         """What holds for the data set after everything that was released, in all runs."""
@@ -181,7 +179,7 @@ class ClientLedger:
     def _kept(self, run: str, round_: int, terms: Terms) -> bytes | None:
         """The message of a round that was answered before."""
         rows = self._run(
-            "SELECT sampling_rate, noise_multiplier, steps, clip, message FROM sent "
+            "SELECT noise_multiplier, sampling_rate, clip, steps, law, variance, message FROM sent "
             "WHERE data = ? AND run = ? AND round = ?",
             self.data,
             run,
@@ -189,8 +187,8 @@ class ClientLedger:
         )
         if not rows:
             return None
-        ((q, sigma, steps, clip, message),) = rows
-        before = Terms(sigma, q, clip, steps)
+        ((sigma, q, clip, steps, law, variance, message),) = rows
+        before = Terms(sigma, q, clip, steps, law, variance or None)
         if before != terms:
             raise RefusedError(
                 f"round {round_} of run {run!r} was answered on {before}; answering it again on "
@@ -204,28 +202,26 @@ class ClientLedger:
         return bytes(message)
 
     def _refuse_excess(self, terms: Terms) -> None:
-        self.limits.budget.refuse_excess(add(self.spent(), terms.charge), f"data={self.data!r}")
+        if self.limits.rounds is not None:
+            self.limits.refuse_round(self.answered())
+        self.limits.budget.refuse_excess([*self.spent(), terms.event], f"data={self.data!r}")
 
     def _write(self, run: str, round_: int, terms: Terms, message: bytes) -> None:
-        q, sigma, steps = terms.charge
+        row = {
+            "data": self.data, "run": run, "round": round_, "message": message,
+            "sampling_rate": float(terms.sampling_rate), "clip": float(terms.clip),
+            "noise_multiplier": float(terms.noise_multiplier), "steps": int(terms.steps),
+            "law": terms.law, "variance": float(terms.variance or 0),
+        }  # fmt: skip
         self._run(
-            "INSERT INTO spent VALUES (?, ?, ?, ?) ON CONFLICT "
-            "DO UPDATE SET steps = steps + excluded.steps",
-            self.data,
-            q,
-            sigma,
-            steps,
+            "INSERT INTO spent VALUES (:data, :sampling_rate, :noise_multiplier, :law, :variance, "
+            ":steps) ON CONFLICT DO UPDATE SET steps = steps + excluded.steps",
+            **row,
         )
         self._run(
-            "INSERT INTO sent VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            self.data,
-            run,
-            round_,
-            q,
-            sigma,
-            steps,
-            float(terms.clip),
-            message,
+            "INSERT INTO sent VALUES (:data, :run, :round, :sampling_rate, :noise_multiplier, "
+            ":steps, :clip, :message, :law, :variance)",
+            **row,
         )
 
     def _agree(self) -> None:
@@ -242,23 +238,23 @@ class ClientLedger:
                 f"asked for is {statement}, and a budget does not change once it is open"
             )
         sent = self._run(
-            "SELECT sampling_rate, noise_multiplier, SUM(steps) FROM sent WHERE data = ? "
-            "GROUP BY sampling_rate, noise_multiplier",
+            "SELECT noise_multiplier, sampling_rate, SUM(steps), law, variance FROM sent "
+            "WHERE data = ? GROUP BY noise_multiplier, sampling_rate, law, variance",
             self.data,
         )
-        if tuple(sorted(sent)) != self.spent():
+        if merge(_ledger_file.event(*row) for row in sent) != self.spent():
             raise LedgerError(
                 f"ledger={self.path}: the messages of data={self.data!r} do not add up to what "
                 "was spent; the file was changed by something else"
             )
 
-    def _run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    def _run(self, statement: str, *values: object, **named: object) -> list[tuple[Any, ...]]:
         if os.getpid() != self._process:
             raise LedgerError(
                 f"ledger={self.path} was opened by process {self._process}, which forked; open it "
                 "again in this one"
             )
-        return self._db.execute(statement, values).fetchall()
+        return self._db.execute(statement, named or values).fetchall()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -277,36 +273,3 @@ class ClientLedger:
             yield
         except sqlite3.Error as error:
             raise LedgerError(f"ledger={self.path}: {error}; {consequence}") from error
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
-    try:
-        _prepare(db)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _prepare(db: sqlite3.Connection) -> None:
-    db.execute("PRAGMA synchronous = FULL")
-    db.execute("PRAGMA fullfsync = ON")  # macOS: through the drive's own cache
-    if _logging_ahead(db) != "wal":
-        raise sqlite3.OperationalError("it cannot keep a write-ahead log; use a local disk")
-    db.execute("BEGIN IMMEDIATE")
-    for statement in _SCHEMA.split(";"):
-        db.execute(statement)
-    db.execute("COMMIT")
-
-
-def _logging_ahead(db: sqlite3.Connection) -> str:
-    """Switch to the write-ahead log; SQLite does not queue for this by itself."""
-    for _ in range(int(_PATIENCE * 100)):
-        try:
-            return str(db.execute("PRAGMA journal_mode = WAL").fetchone()[0])
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error):
-                raise
-        time.sleep(0.01)
-    raise sqlite3.OperationalError("another process keeps it locked")

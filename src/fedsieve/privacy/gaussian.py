@@ -12,10 +12,11 @@ The noise is drawn and added in float64, and what is released is the nearest mul
 power of two, 2^-20 of the noise's standard deviation s = sigma C / b or a little less. The grid
 hides the low bits of the floating-point sum, which could tell apart sums that noise of real numbers
 would not (Mironov, "On Significance of the Least Significant Bits", CCS 2012), and it changes a
-message by less than 10^-6 s. Two things it does not do: the law of the noise is as the float64
-sampler has it, not proven Gaussian in the far tails; and the summation before the noise rounds,
-which may move a sum by a little more than C. Noise that is private exactly as sent is that of
-`fedsieve.privacy.discrete`.
+message by less than 10^-6 s. Three things it does not do: the law of the noise is as the float64
+sampler has it, not proven Gaussian in the far tails; the summation before the noise rounds, which
+may move a sum by a little more than C; and the time that sampling takes tells of the noise. Noise
+that is private exactly as sent is that of `fedsieve.privacy.discrete`. What the generators have to
+be (unpredictable, unless it is a simulation) is the caller's to see to: `fedsieve.randomness`.
 """
 
 from __future__ import annotations

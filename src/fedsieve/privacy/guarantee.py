@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import ROUND_CEILING, Context, Decimal
 from typing import Literal, get_args
 
 Relation = Literal["add-remove", "replace-one", "zero-out"]
@@ -35,6 +36,10 @@ LAWS: dict[Law, str] = {
     "discrete-gaussian": "discrete Gaussian",
     "skellam": "Skellam",
 }
+
+LEAST_VARIANCE = 2**22
+"""Of the Skellam noise of a run, in units of its integers: 2^11 of them wide, where Skellam noise
+costs no more than Gaussian noise to one part in a million (`fedsieve.privacy._rdp`)."""
 
 NEIGHBOURS: dict[Relation, str] = {
     "add-remove": "one {unit} added or removed",
@@ -63,11 +68,14 @@ class Event:
         steps: How many such releases, >= 0; or how many such epochs have begun, of as many
             releases as each has steps.
         law: Of the noise.
+        variance: Of Skellam noise, and only of it, in units of the integers, > 0: what it costs
+            beyond Gaussian noise of the same multiplier depends on it.
         sampling: How records come to the steps.
 
     Raises:
-        ValueError: A value outside these ranges, or integer noise under random allocation: the
-            divergence in the direction of removal would hold for it, the other one is not known.
+        ValueError: A value outside these ranges, Skellam noise of unknown variance, or integer
+            noise under random allocation: the divergence in the direction of removal would hold for
+            it, the other one is not known.
 
     Example:
         >>> Event(1.0, 1 / 20, 3, sampling="shuffled").batches
@@ -78,6 +86,7 @@ class Event:
     sampling_rate: float
     steps: int
     law: Law = "gaussian"
+    variance: float | None = None
     sampling: Sampling = "poisson"
 
     def __post_init__(self) -> None:
@@ -92,6 +101,15 @@ class Event:
             raise ValueError(f"steps={self.steps} must be an integer >= 0")
         if self.law not in get_args(Law):
             raise ValueError(f"law={self.law!r} is not one of {', '.join(get_args(Law))}")
+        variance = self.variance
+        if self.law != "skellam":
+            if variance is not None:
+                raise ValueError(f"variance={variance} belongs to law='skellam', not {self.law!r}")
+        elif variance is None or not (math.isfinite(variance) and variance > 0):
+            raise ValueError(
+                f"variance={variance} must be finite and > 0: what Skellam noise costs depends on "
+                f"its variance in units of the integers (a run keeps to {LEAST_VARIANCE} or more)"
+            )
         if self.sampling not in get_args(Sampling):
             raise ValueError(
                 f"sampling={self.sampling!r} is not one of {', '.join(get_args(Sampling))}"
@@ -192,8 +210,11 @@ class Guarantee:
     def sentence(self) -> str:
         """The statement in one sentence, the epsilon rounded up."""
         noise = ", ".join(f"{s:.6g}" for s in sorted({e.noise_multiplier for e in self.events}))
+        variances = sorted({e.variance for e in self.events if e.variance is not None})
+        if variances:
+            noise += f" and variance {variances[0]:.6g} or more in units of the integers"
         return (
-            f"epsilon = {_round_up(self.epsilon)} at delta = {self.delta:g} "
+            f"epsilon = {rounded_up(self.epsilon)} at delta = {self.delta:g} "
             f"(unit: {self.unit}; neighbours: {NEIGHBOURS[self.relation].format(unit=self.unit)}; "
             f"{self.sampling}; {self.steps} {self.law} releases with noise multiplier "
             f"{noise or 'n/a'}; accountant: {self.accountant})"
@@ -207,11 +228,20 @@ def sensitivity(relation: Relation) -> float:
 
 def merge(events: Iterable[Event]) -> tuple[Event, ...]:
     """The same releases, equal ones counted together, in a fixed order."""
-    steps: dict[tuple[float, float, Law, Sampling], int] = {}
+    steps: dict[tuple[float, float, Law, float, Sampling], int] = {}
     for e in events:
-        key = (e.noise_multiplier, e.sampling_rate, e.law, e.sampling)
+        key = (e.noise_multiplier, e.sampling_rate, e.law, e.variance or 0.0, e.sampling)
         steps[key] = steps.get(key, 0) + e.steps
-    return tuple(Event(s, q, t, law, kind) for (s, q, law, kind), t in sorted(steps.items()) if t)
+    return tuple(
+        Event(s, q, t, law, v or None, kind)
+        for (s, q, law, v, kind), t in sorted(steps.items())
+        if t
+    )
+
+
+def kept_variance(law: Law) -> float | None:
+    """The variance that the mechanisms of a run keep to at least, for events of this law."""
+    return float(LEAST_VARIANCE) if law == "skellam" else None
 
 
 def in_full(events: Iterable[Event]) -> tuple[Event, ...]:
@@ -225,7 +255,7 @@ def in_full(events: Iterable[Event]) -> tuple[Event, ...]:
     return merge(
         e
         if e.sampling == "poisson" or e.sampled
-        else Event(e.noise_multiplier, 1.0, e.steps, e.law)
+        else replace(e, sampling_rate=1.0, sampling="poisson")
         for e in events
     )
 
@@ -282,5 +312,17 @@ def check_epsilon(epsilon: float, name: str = "epsilon") -> None:
         raise ValueError(f"{name}={epsilon} must be finite and > 0")
 
 
-def _round_up(epsilon: float) -> str:
-    return f"{math.ceil(epsilon * 1e4) / 1e4:.4f}" if math.isfinite(epsilon) else "infinite"
+def rounded_up(epsilon: float) -> str:
+    """Four decimals, or four digits of a small one, never less than the number itself.
+
+    Example:
+        >>> rounded_up(4.37715), rounded_up(4.0), rounded_up(1.23456e-7), rounded_up(0.0)
+        ('4.3772', '4.0000', '1.235e-07', '0.0000')
+    """
+    if not math.isfinite(epsilon):
+        return "infinite"
+    exact = Decimal(epsilon)
+    small = 0 < epsilon < 1e-3
+    places = Decimal(1).scaleb(exact.adjusted() - 3 if small else -4)
+    up = exact.quantize(places, context=Context(prec=400, rounding=ROUND_CEILING))
+    return f"{float(up):.3e}" if small else f"{up:.4f}"

@@ -28,11 +28,10 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 
 from fedsieve.learning.clipping import Clipping, Split
-from fedsieve.privacy._rdp import LEAST_VARIANCE
 from fedsieve.privacy.discrete import DiscreteGaussian, IntegerWire, Skellam, SumLattice
 from fedsieve.privacy.discrete._laws import WIDEST
 from fedsieve.privacy.gaussian import Released
-from fedsieve.privacy.guarantee import Event, Law, Unit
+from fedsieve.privacy.guarantee import LEAST_VARIANCE, Event, Law, Unit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,7 +98,14 @@ class IntegerMechanism:
                 f"for integer noise: rounding alone would take it beyond {WIDEST} units; allowed "
                 f"is k <= {math.floor(most)}, or continuous noise (privacy.noise='gaussian')"
             )
-        assert float(self.noise.variance) >= LEAST_VARIANCE
+        if self.law == "skellam" and self.noise.variance < LEAST_VARIANCE:
+            finer = self.step * math.sqrt(self.noise.variance / LEAST_VARIANCE)
+            raise ValueError(
+                f"noise_multiplier={self.noise_multiplier:.6g} on k={self.k} numbers makes Skellam "
+                f"noise of variance {float(self.noise.variance):.6g} in units of step={self.step}; "
+                f"it is accounted for {LEAST_VARIANCE} or more, which takes step <= {finer:.3g}, "
+                "or privacy.noise='discrete-gaussian', which has no such limit"
+            )
 
     @cached_property
     def step(self) -> float:
@@ -138,7 +144,8 @@ class IntegerMechanism:
 
     def event(self, sampling_rate: float, steps: int = 1) -> Event:
         """The privacy event of so many releases at this sampling rate."""
-        return Event(self.noise_multiplier, sampling_rate, steps, self.law)
+        variance = float(self.noise.variance) if self.law == "skellam" else None
+        return Event(self.noise_multiplier, sampling_rate, steps, self.law, variance)
 
     def release(self, sums: Tensor, generators: Sequence[np.random.Generator]) -> Released:
         """The messages of n clients for their clipped sums, and how large noise and signal are.

@@ -37,7 +37,16 @@ from fedsieve.privacy._charges import (
     stretches,
 )
 from fedsieve.privacy._journal import Journal, Record
-from fedsieve.privacy.guarantee import Guarantee, Law, Relation, Sampling, Unit
+from fedsieve.privacy.guarantee import (
+    Event,
+    Guarantee,
+    Law,
+    Relation,
+    Sampling,
+    Unit,
+    check_events,
+    kept_variance,
+)
 
 
 class Ledger:
@@ -54,7 +63,7 @@ class Ledger:
             ``None`` keeps the record in memory only, where a crash forgets it.
         noise_source: Where the noise comes from, in words; written into every record.
         unit: What is protected.
-        law: Of the noise of every release.
+        law: Of the noise of every release; Skellam noise has `guarantee.LEAST_VARIANCE` or more.
         sampling: How records come to the steps. Where they take part once in an epoch, the steps of
             a charge are the epochs that begin with it; they may be none.
 
@@ -81,7 +90,8 @@ class Ledger:
         law: Law = "gaussian",
         sampling: Sampling = "poisson",
     ) -> None:
-        self._budget = Budget(limit, delta, relation, unit, law, sampling)
+        self._budget = Budget(limit, delta, relation, unit)
+        check_events([_event((1.0, 1.0, 0), law, sampling)], relation)
         if journal is not None and journal.exists() and journal.stat().st_size:
             raise ValueError(
                 f"journal={journal} already holds records; Ledger.restore continues it"
@@ -122,7 +132,7 @@ class Ledger:
         if not groups:
             return
         for charge in groups:
-            self._budget.event(charge)
+            _event(charge, self.law, self.sampling)
         self._refuse_excess(groups)
         record = {"round": int(round), "noise": self.noise_source, "charges": compact(groups)}
         self._append(record)
@@ -149,7 +159,8 @@ class Ledger:
         if rounded:
             histories = {tuple(counted_up(charge) for charge in history) for history in histories}
         worst = max(
-            (self._budget.guarantee(h) for h in frontier(histories)), key=lambda g: g.epsilon
+            (self._budget.guarantee(self._events(h)) for h in frontier(histories)),
+            key=lambda g: g.epsilon,
         )
         if rounded and self.limit is not None and not self._torn:
             return replace(worst, epsilon=min(worst.epsilon, self.limit))
@@ -211,6 +222,9 @@ class Ledger:
         ledger._take_over(Journal(journal, **(seen or {})))
         return ledger
 
+    def _events(self, history: Spent) -> list[Event]:
+        return [_event(charge, self.law, self.sampling) for charge in history]
+
     def _history(self, client: Client) -> Spent:
         """What a client has spent, torn lines included."""
         spent = self._spent.get(client, ())
@@ -227,7 +241,7 @@ class Ledger:
             for client in names:
                 clients.setdefault(add(self._history(client), charge), client)
         for history in frontier(clients):
-            self._budget.refuse_excess(history, f"client {clients[history]}")
+            self._budget.refuse_excess(self._events(history), f"client {clients[history]}")
 
     def _apply(self, record: Record | None) -> None:
         if record is None:
@@ -254,3 +268,8 @@ class Ledger:
         for record in journal.found:
             self._apply(record)
         journal.found.clear()
+
+
+def _event(charge: Charge, law: Law, sampling: Sampling) -> Event:
+    q, sigma, steps = charge
+    return Event(sigma, q, steps, law, kept_variance(law), sampling)

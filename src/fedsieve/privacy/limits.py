@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import get_args
 
 from fedsieve.privacy._budget import Budget
-from fedsieve.privacy._charges import Charge
-from fedsieve.privacy.guarantee import Event, Relation, Unit
+from fedsieve.privacy.guarantee import Event, Law, Relation, Sampling, Unit
 
 
 class RefusedError(RuntimeError):
@@ -19,31 +19,42 @@ class Terms:
     """On which terms a server asks for the message of a round.
 
     Args:
-        noise_multiplier: Noise standard deviation of the clipped sum over the clip, > 0.
+        noise_multiplier: Noise standard deviation of the clipped sum over the clip, > 0; of integer
+            noise over the lattice's bound.
         sampling_rate: Probability with which a record enters a step, in (0, 1].
         clip: Norm that no summed vector exceeds, after projection, > 0.
         steps: Noisy sums that the message is computed from, >= 1.
+        law: Of the noise.
+        variance: Of Skellam noise, and only of it, in units of the integers, > 0: what it costs
+            depends on it.
+        sampling: How records come to the steps; `Limits.refuse` accepts Poisson samples only.
 
     Raises:
-        ValueError: A value outside these ranges.
+        ValueError: A value outside these ranges, or Skellam noise of unknown variance.
     """
 
     noise_multiplier: float
     sampling_rate: float
     clip: float
     steps: int = 1
+    law: Law = "gaussian"
+    variance: float | None = None
+    sampling: Sampling = "poisson"
 
     def __post_init__(self) -> None:
-        Event(self.noise_multiplier, self.sampling_rate, self.steps)
+        _ = self.event
         if self.steps < 1:
             raise ValueError(f"steps={self.steps} must be >= 1: a message releases something")
         if not (math.isfinite(self.clip) and self.clip > 0):
             raise ValueError(f"clip={self.clip} must be finite and > 0")
 
     @property
-    def charge(self) -> Charge:
-        """What such a message costs."""
-        return float(self.sampling_rate), float(self.noise_multiplier), int(self.steps)
+    def event(self) -> Event:
+        """What such a message releases."""
+        return Event(
+            self.noise_multiplier, self.sampling_rate, self.steps,
+            self.law, self.variance, self.sampling,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,11 @@ class Limits:
         clip: The largest that is accepted, > 0.
         relation: Neighbouring relation of the budget.
         unit: What the budget protects.
+        steps: The most noisy sums that one message may be computed from, >= 1.
+        rounds: The most rounds that are answered, all runs together, >= 1; ``None``: as many as the
+            budget allows.
+        laws: The noise that is accepted; a client that trusts no floating point leaves out
+            "gaussian".
 
     Raises:
         ValueError: A value out of range.
@@ -80,10 +96,17 @@ class Limits:
     clip: float
     relation: Relation = "add-remove"
     unit: Unit = "record"
+    steps: int = 1
+    rounds: int | None = None
+    laws: tuple[Law, ...] = ("gaussian",)
 
     def __post_init__(self) -> None:
         _ = self.budget
-        Terms(self.noise_multiplier, self.sampling_rate, self.clip)
+        Terms(self.noise_multiplier, self.sampling_rate, self.clip, self.steps)
+        if self.rounds is not None and (self.rounds != int(self.rounds) or self.rounds < 1):
+            raise ValueError(f"rounds={self.rounds} must be an integer >= 1, or None")
+        if not self.laws or not set(self.laws) <= set(get_args(Law)):
+            raise ValueError(f"laws={self.laws} must be some of {', '.join(get_args(Law))}")
 
     @property
     def budget(self) -> Budget:
@@ -102,8 +125,27 @@ class Limits:
                 ("noise_multiplier", "least", 1),
                 ("sampling_rate", "largest", -1),
                 ("clip", "largest", -1),
+                ("steps", "most", -1),
             )
             if sign * (asked := getattr(terms, name)) < sign * (own := getattr(self, name))
         ]
+        if terms.law not in self.laws:
+            beyond.append(f"law={terms.law!r} is asked for; accepted is {', '.join(self.laws)}")
+        if terms.sampling != "poisson":
+            beyond.append(
+                f"sampling={terms.sampling!r} is asked for; accepted is poisson: an epoch is paid "
+                "for whole when it begins, and the terms of one message do not tell where it does"
+            )
         if beyond:
             raise RefusedError("; ".join(beyond))
+
+    def refuse_round(self, answered: int) -> None:
+        """Refuse one more round after so many.
+
+        Raises:
+            RefusedError: No more are answered.
+        """
+        if self.rounds is not None and answered >= self.rounds:
+            raise RefusedError(
+                f"{answered} rounds were answered; rounds={self.rounds} is the most, in all runs"
+            )

@@ -11,7 +11,7 @@ from typing import Any
 from fedsieve.privacy.accounting import epsilon as _epsilon
 from fedsieve.privacy.calibration import max_sampling_rate, max_steps
 from fedsieve.privacy.calibration import noise_multiplier as _noise_multiplier
-from fedsieve.privacy.guarantee import Guarantee, Relation, Unit
+from fedsieve.privacy.guarantee import Guarantee, Law, Relation, Unit
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ def table(
     delta: Sequence[float] = (1e-5,),
     relation: Sequence[Relation] = ("add-remove",),
     unit: Unit = "record",
+    law: Law = "gaussian",
+    variance: float | None = None,
 ) -> Iterator[Row]:
     """Every combination of the given values, the last named varying fastest.
 
@@ -47,6 +49,8 @@ def table(
         delta: Deltas, in (0, 1).
         relation: Neighbouring relations.
         unit: What is protected.
+        law: Of the noise.
+        variance: Of Skellam noise, in units of the integers.
 
     Raises:
         ValueError: Not exactly one of the four is left out, or a value is out of range.
@@ -70,15 +74,23 @@ def table(
         )
     axes = [values or (math.nan,) for values in four.values()]
     settings: Iterator[tuple[Any, ...]] = itertools.product(*axes, delta, relation)
-    return (_row(missing[0], given, d, r, unit) for *given, d, r in settings)
+    noise: tuple[Law, float | None] = law, variance
+    return (_row(missing[0], given, d, r, unit, noise) for *given, d, r in settings)
 
 
-def _row(missing: str, given: list[Any], delta: float, relation: Relation, unit: Unit) -> Row:
+def _row(
+    missing: str,
+    given: list[Any],
+    delta: float,
+    relation: Relation,
+    unit: Unit,
+    noise: tuple[Law, float | None],
+) -> Row:
     sigma, q, steps, target = given
     if missing == "noise_multiplier":
-        sigma = _noise_multiplier(target, q, steps, delta, relation)
+        sigma = _noise_multiplier(target, q, steps, delta, relation, *noise)
     elif missing == "sampling_rate":
-        q = max_sampling_rate(target, sigma, steps, delta, relation)
+        q = max_sampling_rate(target, sigma, steps, delta, relation, *noise)
     elif missing == "steps":
-        steps = max_steps(target, sigma, q, delta, relation)
-    return Row(sigma, q, steps, _epsilon(sigma, q, steps, delta, relation, unit))
+        steps = max_steps(target, sigma, q, delta, relation, *noise)
+    return Row(sigma, q, steps, _epsilon(sigma, q, steps, delta, relation, unit, *noise))

@@ -7,25 +7,30 @@ rows pass the codec too), the round's linear map, and what the attack chose to r
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from fedsieve.aggregation import GramRule, TooManyFaultyClients
+from fedsieve.aggregation import GramRule, Rule, TooManyFaultyClients
 from fedsieve.algorithms.central import Central
 from fedsieve.algorithms.form import Algorithm, Broadcast, Tensors
-from fedsieve.algorithms.parts import Parts
+from fedsieve.algorithms.parts import Parts, StochasticGradient
+from fedsieve.algorithms.trust import SharedNoise
 from fedsieve.learning.layout import Subspace
-from fedsieve.poisoning import MessageAttack, Scene
+from fedsieve.poisoning import Knowledge, MessageAttack, Scene
 from fedsieve.privacy import GaussianMechanism, IntegerMechanism
 from fedsieve.simulation.job import Job
 
-NEARLY_NONE = 1e-300
+NEARLY_NONE = 1e-200
 """A noise multiplier that vanishes in the rounding of any message."""
+
+GUESS = 1
+"""Label of the attacker's guess of the server's draws, in the attacker's stream."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +40,33 @@ class Known:
     Args:
         broadcast: What the clients were told, with the round's subspace.
         memory: What the attack remembers, each name behind the number of the half it is about.
-        last: How the last aggregate moved the model, (k,), where the attack looks at it.
+        last: The last aggregate as the public model tells it, (k,), where the attack asks.
+        noise: Per half the standard deviation of the noise in the honest messages.
     """
 
     broadcast: Broadcast | None = None
     memory: Tensors = field(default_factory=dict)
     last: Tensor | None = None
+    noise: tuple[float | None, ...] = ()
 
 
-def without_noise(algorithm: Algorithm) -> Algorithm:
-    """The algorithm of clients who leave the privacy noise out; the same one without privacy."""
+def client_rule(attack: MessageAttack, algorithm: Algorithm) -> Algorithm:
+    """The algorithm as the attack's own clients follow it."""
+    if attack.omits_noise:
+        algorithm = without_noise(algorithm, pairs=attack.omits_pairs)
+    parts = _parts(algorithm)
+    if attack.near is None or parts is None:
+        return algorithm
+    return _with(algorithm, replace(parts.gradient, near=attack.near))
+
+
+def without_noise(algorithm: Algorithm, *, pairs: bool = True) -> Algorithm:
+    """The algorithm of clients who leave the privacy noise out; the same one without privacy.
+
+    Args:
+        algorithm: That of the others.
+        pairs: Whether they leave out what they share with others as well, where clients do.
+    """
     parts = _parts(algorithm)
     if parts is None or (mechanism := parts.gradient.mechanism) is None:
         return algorithm
@@ -53,9 +75,12 @@ def without_noise(algorithm: Algorithm) -> Algorithm:
         form, split = mechanism.clipping, mechanism.split
         mechanism = GaussianMechanism(clip, NEARLY_NONE, b, unit, form, split)
     silent = replace(mechanism, noise_multiplier=NEARLY_NONE)
-    gradient = replace(parts.gradient, mechanism=silent)
-    changed: Algorithm = replace(algorithm, parts=replace(parts, gradient=gradient))  # type: ignore[type-var]
-    return changed
+    noise = parts.gradient.noise
+    if isinstance(noise, SharedNoise):  # it has the scales of both parts
+        kept = 0.0 if pairs else noise.correlated.correlated
+        shared = replace(noise.correlated, independent=NEARLY_NONE, correlated=kept)
+        noise = replace(noise, correlated=shared)
+    return _with(algorithm, replace(parts.gradient, mechanism=silent, noise=noise))
 
 
 @dataclass(frozen=True)
@@ -102,12 +127,6 @@ class Craft:
 
     def _scene(self, half: int, honest: Tensor, own: Tensor | None) -> Scene:
         job, prefix = self.job, f"{half}."
-        weigh = None  # by inner products alone, where the exchange is one Gram rule
-        by_gram = isinstance(job.algorithm, Central) and isinstance(job.rule, GramRule)
-        if by_gram and self.decoded is None:
-            assert isinstance(job.rule, GramRule)
-            weights = job.weights_of(self.ids + self.forgers)
-            weigh = partial(job.rule.weights, client_weights=weights)
         broadcast = self.known.broadcast
         return Scene(
             honest=honest,
@@ -115,13 +134,13 @@ class Craft:
             aggregate=self._aggregate,
             rng=job.streams.attacker(self.round),
             own=own,
-            weigh=weigh,
+            weigh=self._weigh if self._by_gram else None,
             refusals=(TooManyFaultyClients,),
             subspace=None if broadcast is None else broadcast.subspace,
             foresee=_foresight(job.algorithm, self.round),
-            noise_std=_noise_std(job, self.round, half),
+            noise_std=self.known.noise[half] if self.known.noise else None,
             ids=self.ids,
-            last=self.known.last,
+            last=self.known.last if half == 0 else None,  # the model tells of the first alone
             memory={
                 name.removeprefix(prefix): tensor
                 for name, tensor in self.known.memory.items()
@@ -129,19 +148,60 @@ class Craft:
             },
         )
 
+    @cached_property
+    def _rule(self) -> Rule:
+        """The server's rule; where it draws, with a guess unless the true draws are granted."""
+        if Knowledge.RANDOMNESS in self.job.knowledge:
+            return self.job.rule
+        guess = self.job.streams.attacker(self.round, 0, GUESS)
+        return self.job.rule.for_round(int(guess.integers(2**63)))
+
+    @cached_property
+    def _order(self) -> list[int]:
+        """Position of each sender's row in a stack with the honest first, in the server's order.
+
+        It matters to rules that draw: which clients share a bucket depends on their places.
+        """
+        senders = self.ids + self.forgers
+        return sorted(range(len(senders)), key=senders.__getitem__)
+
+    @property
+    def _by_gram(self) -> bool:
+        """Whether the exchange is one Gram rule on the messages as they are."""
+        algorithm = self.job.algorithm
+        as_sent = isinstance(algorithm, Central) and algorithm.parts.gradient.noise.admits_all
+        return as_sent and isinstance(self._rule, GramRule) and self.decoded is None
+
+    def _weigh(self, G: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The rule's weights by the Gram of a stack (h + f, h + f), honest rows first."""
+        rule, order = self._rule, self._order
+        assert isinstance(rule, GramRule)
+        weights = self.job.weights_of(sorted(self.ids + self.forgers))
+        found = np.empty(len(G))
+        found[order] = rule.weights(G[np.ix_(order, order)], client_weights=weights)
+        return found
+
     def _aggregate(self, stack: Tensor) -> Tensor:
         """All that the server does with a half of a stack (h + f, k), honest rows first."""
-        job, senders = self.job, self.ids + self.forgers
+        job, senders = self.job, tuple(sorted(self.ids + self.forgers))
         weights = job.weights_of(senders)
 
         def rule(stack: Tensor) -> Tensor:
             job.require_outvoting(len(stack))
-            return job.rule(stack, weights if len(stack) == len(senders) else None)
+            return self._rule(stack, weights if len(stack) == len(senders) else None)
 
         if self.decoded is not None and self.forgers:
             h = len(self.ids)
             stack = torch.cat([stack[:h], self.decoded(stack[h:])])
+        if self._order != list(range(len(stack))):
+            stack = stack[self._order]
         return job.algorithm.combined(stack, senders, rule)
+
+
+def _with(algorithm: Algorithm, gradient: StochasticGradient) -> Algorithm:
+    parts = replace(algorithm.parts, gradient=gradient)  # type: ignore[attr-defined]
+    changed: Algorithm = replace(algorithm, parts=parts)  # type: ignore[type-var]
+    return changed
 
 
 def _parts(algorithm: Algorithm) -> Parts | None:
@@ -163,20 +223,3 @@ def _foresight(algorithm: Algorithm, round_: int) -> Callable[[int], Subspace] |
         return plan.to(planner.device)
 
     return foresee
-
-
-def _noise_std(job: Job, round_: int, half: int) -> float | None:
-    """Standard deviation of the privacy noise in each number of a follower's message.
-
-    Client momentum beta averages the noise of t + 1 gradients; K local steps add K of them times
-    the step size, and a control variate is their mean.
-    """
-    parts = _parts(job.algorithm)
-    if parts is None or parts.gradient.mechanism is None:
-        return None
-    std = parts.gradient.mechanism.noise_std
-    if job.algorithm.one_by_one:
-        lr = float(getattr(job.algorithm, "lr", 1.0))
-        return std * lr * math.sqrt(job.steps) if half == 0 else std / math.sqrt(job.steps)
-    beta = float(getattr(job.algorithm, "momentum", 0.0))
-    return std * math.sqrt((1 - beta) / (1 + beta) * (1 - beta ** (2 * round_ + 2)))

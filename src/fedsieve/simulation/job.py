@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from fedsieve.aggregation import Rule, TooManyFaultyClients
+from fedsieve.aggregation import Rule, TooManyFaultyClients, capped_shares
 from fedsieve.algorithms.form import Algorithm
 from fedsieve.compression.codecs import Codec
 from fedsieve.learning.data import Shards
-from fedsieve.poisoning import Attack
+from fedsieve.poisoning import Attack, Knowledge
 from fedsieve.privacy import Ledger
 from fedsieve.randomness import Streams
 from fedsieve.simulation.participation import Participation
+from fedsieve.simulation.reference import Reference
 
 Evaluate = Callable[[Tensor], tuple[float, float]]
 """Parameters (d,) -> (accuracy, loss) on the test set."""
@@ -38,11 +40,16 @@ class Job:
         steps: Local steps of a client per round.
         byzantine: Ids of the malicious clients.
         attack: What they do; ``None``: they behave.
+        knowledge: What they are granted to know, where that is more than the attack needs.
         attack_start: First round of the attack; the malicious clients behave until then.
         attack_stop: Round before which it ends; ``None``: it does not.
         attack_success: Measures on the test set, in [0, 1], what a backdoor has achieved.
         ledger: Where every noisy release is charged; ``None`` without privacy.
-        client_weights: Public weights of the clients (n,) in the rule; ``None``: all equal.
+        reference: What the server computes itself for a rule that trusts that; ``None``: nothing.
+        client_weights: What the clients weigh in the rule before the cap, such as their public
+            sizes, (n,); ``None``: all equal.
+        weight_cap: Largest weight among a round's messages, as a multiple of the equal one; see
+            `fedsieve.aggregation.capped_shares`.
         evaluate_every: Rounds between two evaluations; the last round is always evaluated.
         workers: Worker processes for algorithms whose clients compute one by one; 0 computes them
             in this process.
@@ -62,11 +69,14 @@ class Job:
     steps: int = 1
     byzantine: tuple[int, ...] = ()
     attack: Attack | None = None
+    knowledge: Knowledge = Knowledge.NOTHING
     attack_start: int = 0
     attack_stop: int | None = None
     attack_success: Callable[[Tensor], float] | None = None
     ledger: Ledger | None = None
+    reference: Reference | None = None
     client_weights: Tensor | None = None
+    weight_cap: float = math.inf
     evaluate_every: int = 1
     workers: int = 0
     own_records: bool = False
@@ -82,8 +92,10 @@ class Job:
         return self.attack is not None and round_ >= self.attack_start and not stopped
 
     def weights_of(self, senders: Sequence[int]) -> Tensor | None:
-        """Public weights of these clients in the rule."""
-        return None if self.client_weights is None else self.client_weights[list(senders)]
+        """Weights of these clients in the rule, none of them above the cap."""
+        if self.client_weights is None:
+            return None
+        return capped_shares(self.client_weights[list(senders)], self.weight_cap)
 
     def outvotes(self, messages: int) -> bool:
         """Whether so many messages are enough for the rule to outvote its f."""

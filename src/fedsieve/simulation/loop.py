@@ -22,7 +22,7 @@ from fedsieve.algorithms.central import Central
 from fedsieve.algorithms.form import Broadcast, Cohort, Sent, Tensors
 from fedsieve.poisoning import MessageAttack
 from fedsieve.privacy import Guarantee
-from fedsieve.simulation.attacker import Known, without_noise
+from fedsieve.simulation.attacker import Known, client_rule
 from fedsieve.simulation.checkpoint import Checkpoint
 from fedsieve.simulation.clock import Clock
 from fedsieve.simulation.delivery import Delivered, computes, deliver
@@ -49,15 +49,18 @@ class Simulation:
     """
 
     def __init__(self, job: Job) -> None:
-        # under its own secret: epochs that it begins share no draw with those of another one
-        self.job = job = replace(job, streams=job.streams.renewed())
+        # a job may be simulated twice, or anew from a checkpoint: never with the same shared noise,
+        # nor with the same epochs
+        self.job = replace(job, streams=job.streams.renewed())
         self.round = 0
         self._counts = StepCounts(repeatable=job.streams.noise_seed is not None)
         self.shared, self.memory = job.algorithm.start(job.theta)
         self.guarantee: Guarantee | None = None  # as of the last evaluation
-        self._moved: Tensor | None = None  # by the last aggregate, (d,), where the attack asks
+        self._told: Tensor | None = None  # of the last aggregate, (d,), where the attack asks
         self.rule_memory: Tensors = {}
         self.attacker: Tensors = {}  # what the attack remembers
+        own = job.reference
+        self.root = {} if own is None else own.start(job.theta, self.memory)  # the server's memory
         self._executor: Executor | None = None
         self._threads = torch.get_num_threads()
 
@@ -86,7 +89,7 @@ class Simulation:
         clock = Clock(self.job.device)
         attendance = self._attendance(self.round)
         broadcast = self.job.algorithm.broadcast(self.shared, self.round)
-        job = self._job_of_round(broadcast)
+        job = self._job_of_round(broadcast, clock)
         present = len(attendance.ids)
         row: Row = {"round": self.round, "bits_down": 32 * broadcast.numbers * present}
         with clock("client"):
@@ -96,8 +99,8 @@ class Simulation:
             sent = self._compute(broadcast, computing)
         row.update(sent.info)
         clock.move("client", "sample", row.pop("seconds_sample", 0.0))
-        last = None if self._moved is None else broadcast.subspace.project(self._moved)
-        known = Known(broadcast, self.attacker, last)
+        last = None if self._told is None else broadcast.subspace.project(self._told)
+        known = Known(broadcast, self.attacker, last, self._noise(broadcast, computing))
         delivered = deliver(
             job, self.round, sent.messages, computing.ids, attendance.ids, clock, known
         )
@@ -109,7 +112,7 @@ class Simulation:
             row.update(self._exchange(job, broadcast, delivered, clock))
             row["bits_up"] += self._adapt(sent, computing, delivered, skipped=row["skipped"])
         if before is not None and not row["skipped"]:
-            self._moved = self._public() - before
+            self._told = job.algorithm.told(before, self._public().clone())
         evaluates = self._evaluates()
         self.round += 1
         if evaluates:
@@ -135,9 +138,10 @@ class Simulation:
         """The state between two rounds, as views: save it before the next step."""
         tensors = {f"shared.{k}": v for k, v in self.shared.items()}
         tensors |= {f"memory.{k}": v for k, v in self.memory.items()}
-        tensors |= {} if self._moved is None else {"moved": self._moved}
+        tensors |= {} if self._told is None else {"told": self._told}
         tensors |= {f"rule.{k}": v for k, v in self.rule_memory.items()}
         tensors |= {f"attacker.{k}": v for k, v in self.attacker.items()}
+        tensors |= {f"root.{k}": v for k, v in self.root.items()}
         ledger = self.job.ledger
         streams = self.job.streams
         facts = {
@@ -157,10 +161,11 @@ class Simulation:
         for prefix, state in (("shared.", self.shared), ("memory.", self.memory)):
             for name in list(state):
                 state[name] = checkpoint.tensors[prefix + name].to(self.job.device, copy=True)
-        if "moved" in checkpoint.tensors:
-            self._moved = checkpoint.tensors["moved"].to(self.job.device, copy=True)
+        if "told" in checkpoint.tensors:
+            self._told = checkpoint.tensors["told"].to(self.job.device, copy=True)
         self.rule_memory = self._restored(checkpoint, "rule.")
         self.attacker = self._restored(checkpoint, "attacker.")
+        self.root = self._restored(checkpoint, "root.")
         if self._counts.repeatable:  # else new epochs begin, and the rest of the old ones is lost
             for t in range(checkpoint.round):
                 self._counts.take(t, self._attendance(t))
@@ -228,15 +233,16 @@ class Simulation:
         return SHARE_BITS * len(shares)
 
     def _compute(self, broadcast: Broadcast, cohort: Cohort) -> Sent:
-        """The cohort's messages; malicious clients who omit the noise compute theirs without it."""
-        silent = self._silent.intersection(cohort.ids)
-        if not silent:
+        """The cohort's messages, those of some malicious clients by a client rule of their own."""
+        attack, apart = self.job.attack, self._apart.intersection(cohort.ids)
+        if not apart:
             return self._computed(broadcast, cohort)
-        followers = [i for i, client in enumerate(cohort.ids) if client not in silent]
-        cheats = [i for i, client in enumerate(cohort.ids) if client in silent]
+        assert isinstance(attack, MessageAttack)
+        followers = [i for i, client in enumerate(cohort.ids) if client not in apart]
+        cheats = [i for i, client in enumerate(cohort.ids) if client in apart]
         sent = self._computed(broadcast, cohort.some(followers))
         executor = OneByOne if self.job.algorithm.one_by_one else WholeCohort
-        theirs = executor(without_noise(self.job.algorithm)).run(
+        theirs = executor(client_rule(attack, self.job.algorithm)).run(
             broadcast, self.memory, cohort.some(cheats)
         )
         order = sorted(range(len(cohort.ids)), key=[*followers, *cheats].__getitem__)
@@ -248,12 +254,23 @@ class Simulation:
         return Sent(torch.cat([sent.messages, theirs.messages])[order], sent.info, shares)
 
     @property
-    def _silent(self) -> frozenset[int]:
-        """Who leaves the privacy noise out in this round."""
+    def _apart(self) -> frozenset[int]:
+        """Malicious clients whose client rule is not that of the others in this round."""
         attack = self.job.attack
-        omits = isinstance(attack, MessageAttack) and attack.omits_noise
-        omits = omits and self.job.attacked(self.round)
-        return frozenset(self.job.byzantine) if omits else frozenset()
+        if not isinstance(attack, MessageAttack) or not self.job.attacked(self.round):
+            return frozenset()
+        changes = attack.omits_noise or attack.near is not None
+        return frozenset(self.job.byzantine) if changes else frozenset()
+
+    def _noise(self, broadcast: Broadcast, cohort: Cohort) -> tuple[float | None, ...]:
+        """Standard deviation of the noise in the honest messages, where somebody forges others."""
+        job = self.job
+        if not isinstance(job.attack, MessageAttack) or not job.attacked(self.round):
+            return ()
+        honest = [i for i, client in enumerate(cohort.ids) if client not in job.byzantine]
+        if not honest:
+            return ()
+        return job.algorithm.noise_std(broadcast, self.memory, cohort.some(honest))
 
     def _computed(self, broadcast: Broadcast, cohort: Cohort) -> Sent:
         if not cohort.ids:
@@ -279,14 +296,18 @@ class Simulation:
             in_place=job.own_records,
         )
 
-    def _job_of_round(self, broadcast: Broadcast) -> Job:
-        """The job with the rule's public draws and memory of this round.
+    def _job_of_round(self, broadcast: Broadcast, clock: Clock) -> Job:
+        """The job with the rule's draws and memory of this round, and the trusted update.
 
         A centre means nothing in another subspace, so a rule forgets it when the map changes.
         """
         seed = int(self.job.streams.public(RULE, self.round).integers(2**63))
         previous = None if broadcast.previous is not None else self.rule_memory.get("previous")
-        return replace(self.job, rule=self.job.rule.for_round(seed, previous))
+        rule = self.job.rule.for_round(seed, previous)
+        if self.job.reference is not None:
+            with clock("server"):
+                rule = rule.trusting(self.job.reference(broadcast, self.root))
+        return replace(self.job, rule=rule)
 
     def _exchange(self, job: Job, broadcast: Broadcast, delivered: Delivered, clock: Clock) -> Row:
         senders = delivered.senders

@@ -27,6 +27,7 @@ from fedsieve.learning.data import Shards
 from fedsieve.learning.layout import Subspace
 from fedsieve.randomness import Streams
 from fedsieve.simulation.executors import averaged
+from fedsieve.simulation.memory import release_freed_memory
 from fedsieve.simulation.processes import Processes, WorkerError, heard, settle
 
 SHARED = Path("/dev/shm")  # noqa: S108 - where Linux keeps shared memory; elsewhere it is missing
@@ -95,6 +96,7 @@ class Workers(Processes):
         held = {"x": shards.dataset.x, "y": shards.dataset.y}
         _refuse_excess([*held.values(), *memory.values(), *broadcast.tensors.values(), messages])
         records = {name: _shared(tensor, in_place) for name, tensor in held.items()}
+        release_freed_memory()  # where the records were
         for tensor in memory.values():
             tensor.share_memory_()
         self._shared = {k: v.clone().share_memory_() for k, v in broadcast.tensors.items()}
@@ -190,9 +192,13 @@ def _shared(tensor: Tensor, in_place: bool) -> Tensor:
     Two handles of one storage cannot be passed on.
     """
     whole = tensor.untyped_storage().nbytes() == tensor.nbytes
-    own = tensor if whole and (in_place or tensor.is_shared()) else tensor.clone()
-    own.share_memory_()
-    return own
+    if whole and (in_place or tensor.is_shared()):
+        tensor.share_memory_()
+        return tensor
+    # shared while it is empty: pages that nobody has touched take no memory
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype)
+    copy.share_memory_()
+    return copy.copy_(tensor)
 
 
 def _without_records(shards: Shards) -> Shards:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import ConfigDict, Field
 
 from fedsieve.experiments.words import PreAggregators, RuleName, Section
@@ -28,4 +30,22 @@ class Aggregation(Section):
         ge=0,
         description="malicious messages per round that the rule withstands; "
         "default: federation.byzantine",
+    )
+    weights: Literal["equal", "sizes"] | None = Field(
+        default=None,
+        description='"sizes": clients weigh by their public numbers of records, up to the cap; '
+        "default: equal, but sizes under FedAvg's plain mean without privacy",
+    )
+    weight_cap: float | None = Field(
+        default=None,
+        ge=1,
+        allow_inf_nan=False,
+        description="largest weight of a client by size, as a multiple of the equal weight; the "
+        "others get what it exceeds; default: 2, but no bound for FedAvg's own weights",
+    )
+    root_records: int = Field(
+        default=0,
+        ge=0,
+        description="training records that the server keeps for itself and no client holds; "
+        "fltrust trusts the update computed on them",
     )

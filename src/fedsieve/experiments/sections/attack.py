@@ -35,7 +35,7 @@ class Attack(Section):
     )
     knowledge: (
         Annotated[
-            tuple[Literal["updates", "rule", "projection", "data", "noise"], ...],
+            tuple[Literal["updates", "rule", "projection", "data", "noise", "randomness"], ...],
             Field(strict=False),
             BeforeValidator(listed),
         ]
@@ -43,7 +43,7 @@ class Attack(Section):
     ) = Field(
         default=None,
         description="all that the malicious clients know of the others, such as []; "
-        "default: whatever the attack needs",
+        "default: whatever the attack needs, which is never the server's draws (randomness)",
     )
     backdoor: Literal["badnets", "dba", "edge-case"] | None = Field(
         default=None, description="what model-replacement and the like make the clients train on"
@@ -105,6 +105,19 @@ class Attack(Section):
     )
     horizon: Count | None = Field(
         default=None, description="mask-aware: projections that it looks ahead"
+    )
+    alpha: Share | None = Field(
+        default=None,
+        description="constrain-and-scale: weight of the poisoned records against staying near the "
+        "model, in local steps",
+    )
+    evades: Literal["norm", "cosine"] | None = Field(
+        default=None, description="constrain-and-scale: what staying near is measured by"
+    )
+    pairs: Literal["omit", "keep"] | None = Field(
+        default=None,
+        description="un-noised, privacy.trust=distributed: whether noise shared with others is "
+        "left out as well",
     )
     relocation: float | None = Field(
         default=None, ge=0, le=1, description="rop: weight of the last aggregate in its reference"

@@ -20,7 +20,7 @@ class AdditiveMechanism(ABC):
 
     A unit (a record, or a client) contributes one rounded vector, or moves a rounded sum by as
     much as one. No amplification by sampling is counted here; with Poisson sampling
-    `fedsieve.privacy.compose` is to be asked, with events of this law.
+    `fedsieve.privacy.compose` is to be asked, with events of this law (and variance).
     """
 
     lattice: Lattice | SumLattice

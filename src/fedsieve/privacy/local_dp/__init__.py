@@ -10,7 +10,8 @@ the sphere (`Ball`, `PrivUnit`, `PrivUnitG`), and answers from a list (`Randomis
 
 Reports from a finite list of values are private as sent, up to the 2^-53 to which probabilities
 are drawn. Continuous reports are rounded to a public power-of-two grid: a precaution against
-attacks on floating-point rounding, and no proof.
+attacks on floating-point rounding, and no proof. Real data need a generator that nobody can
+foretell: `fedsieve.randomness.Streams(seed).noise()`, which the operating system keys.
 """
 
 from fedsieve.privacy.local_dp.ball import Ball as Ball

@@ -1,0 +1,107 @@
+"""The rows of M X, a block of columns at a time: mixed, used, and forgotten.
+
+What comes after a mixing and needs no more than a block of columns never sees a second stack. Where
+numba is installed (extra ``fast``) a block is mixed tile by tile in the first-level cache, which
+beats BLAS on so few rows; where not, BLAS multiplies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, from_numpy
+
+from fedsieve.aggregation._compiled import summing_kernel
+from fedsieve.aggregation._compiled_gram import squared_norms
+from fedsieve.aggregation._door import FloatArray
+from fedsieve.aggregation._sorting import blocks
+from fedsieve.aggregation._threads import added, summed
+
+TILE = 256  # columns; constant, so that the compiler knows the trip count
+REGISTERS = 4  # rows added at a time to what is made of them
+
+
+def mixed_blocks(
+    M: FloatArray, X: Tensor, start: int = 0, stop: int | None = None
+) -> Iterator[tuple[slice, Tensor]]:
+    """Columns start to stop of M X, block by block.
+
+    Args:
+        M: (r, n).
+        X: (n, k), left as it is.
+        start: The first column.
+        stop: The column after the last; ``None``: k.
+
+    Yields:
+        The columns, and M X there, (r, w), which the next block overwrites.
+    """
+    (r, n), k = M.shape, X.shape[1]
+    stop = k if stop is None else stop
+    if X.device.type != "cpu":
+        there = from_numpy(M).to(X)
+        for columns in blocks(start, stop, r + n, on_cpu=False):
+            yield columns, there @ X[:, columns]
+        return
+    rows = X.numpy()
+    W, s = M.astype(rows.dtype), np.diagonal(M).astype(rows.dtype)[:, None]
+    alone = r == n and np.count_nonzero(M - np.diag(np.diagonal(M))) == 0  # rows are scaled only
+    compiled = None if alone else summing_kernel(mixed_columns, X.numel())
+    parts = list(blocks(start, stop, r + n))
+    space = np.empty((r, parts[0].stop - start), rows.dtype)
+    for columns in parts:
+        block = space[:, : columns.stop - columns.start]
+        if alone:
+            np.multiply(rows[:, columns], s, out=block)
+        elif compiled is None:
+            np.matmul(W, rows[:, columns], out=block)
+        else:
+            compiled(W, rows, columns.start, block)
+        yield columns, from_numpy(block)
+
+
+def mixed_columns(M: NDArray[Any], X: NDArray[Any], start: int, out: NDArray[Any]) -> None:
+    """Fill `out` with M X from column `start` on."""
+    (r, n), width = M.shape, out.shape[1]
+    padded = (n + REGISTERS - 1) // REGISTERS * REGISTERS
+    W = np.zeros((r, padded), M.dtype)
+    W[:, :n] = M
+    tile = np.zeros((padded, TILE), X.dtype)
+    y = np.zeros(TILE, X.dtype)
+    for left in range(0, width, TILE):
+        size = min(TILE, width - left)
+        for j in range(n):  # through views: an index that might be negative costs the vector loop
+            source, target = X[j, start + left : start + left + size], tile[j]
+            for c in range(size):
+                target[c] = source[c]
+        for i in range(r):
+            for c in range(TILE):
+                y[c] = 0
+            for j in range(0, padded, REGISTERS):
+                x0, x1, x2, x3 = tile[j], tile[j + 1], tile[j + 2], tile[j + 3]
+                w0, w1, w2, w3 = W[i, j], W[i, j + 1], W[i, j + 2], W[i, j + 3]
+                for c in range(TILE):
+                    y[c] += w0 * x0[c] + w1 * x1[c] + w2 * x2[c] + w3 * x3[c]
+            target = out[i, left : left + size]
+            for c in range(size):
+                target[c] = y[c]
+
+
+def squared_lengths(X: Tensor, scale: float = 1.0) -> FloatArray:
+    """||x_i||^2 / scale^2 of every row, (m,), added up in float64."""
+    n, k = X.shape
+    if X.device.type != "cpu":
+        parts = (X[:, columns].double() / scale for columns in blocks(0, k, n, on_cpu=False))
+        return added(part.square_().sum(dim=1).cpu().numpy() for part in parts)
+    compiled = summing_kernel(squared_norms, X.numel()) if scale == 1 else None
+    rows = (X if compiled is None else X.contiguous()).numpy()
+
+    def work(start: int, stop: int) -> FloatArray:
+        if compiled is not None:
+            return np.asarray(compiled(rows, start, stop))
+        parts = (rows[:, columns].astype(np.float64) / scale for columns in blocks(start, stop, n))
+        return added(np.einsum("ij,ij->i", part, part) for part in parts)
+
+    return summed(work, k, n)

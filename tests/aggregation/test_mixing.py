@@ -1,0 +1,103 @@
+"""A mixing block by block against the product, and what a mixing reads against what it needs."""
+
+import numpy as np
+import pytest
+import torch
+
+from fedsieve.aggregation import (
+    ARC,
+    NNM,
+    Bucketing,
+    Clipping,
+    Median,
+    TrimmedMean,
+    _compiled,
+    _sorting,
+)
+from fedsieve.aggregation._mixing import mixed_blocks, mixed_columns, squared_lengths
+from fedsieve.aggregation.pre_aggregator import Reads
+
+
+@pytest.mark.parametrize(("r", "n"), [(1, 1), (3, 7), (9, 9), (20, 20)])
+@pytest.mark.parametrize("k", [1, 255, 256, 1000])
+def test_the_kernel_multiplies(r, n, k):
+    rng = np.random.default_rng(r * k)
+    M, X = rng.normal(size=(r, n)), rng.normal(size=(n, k + 3))
+    out = np.full((r, k), np.nan)
+    mixed_columns(M, X, 3, out)
+    np.testing.assert_allclose(out, M @ X[:, 3:], atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("case", ["mixes", "resizes", "buckets"])
+def test_blocks_make_up_the_product(case, dtype, monkeypatch):
+    monkeypatch.setattr(_sorting, "BLOCK", 100)
+    rng = np.random.default_rng(1)
+    M = {
+        "mixes": rng.random((9, 9)),
+        "resizes": np.diag(rng.random(9)),
+        "buckets": rng.random((4, 9)),
+    }
+    X = torch.from_numpy(rng.normal(size=(9, 57))).to(dtype)
+    found = torch.full((len(M[case]), 57), torch.nan, dtype=dtype)
+    for columns, block in mixed_blocks(M[case], X, 5, 50):
+        found[:, columns] = block
+    expected = torch.from_numpy(M[case]).to(dtype) @ X
+    torch.testing.assert_close(found[:, 5:50], expected[:, 5:50])
+    assert found[:, :5].isnan().all()
+    assert found[:, 50:].isnan().all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e30])
+def test_lengths_are_added_up_in_float64(scale):
+    X = np.full((2, 100_001), 0.1, np.float32)
+    X[1] *= 3
+    found = squared_lengths(torch.from_numpy(X * np.float32(scale)), scale)
+    np.testing.assert_allclose(found, np.square(X.astype(float)).sum(1), rtol=1e-6)
+
+
+def materialised(pre, rule, X):
+    """The rule on the whole product, by way of an explanation, which needs it."""
+    return (pre >> rule).aggregate(X, explain=True).vector
+
+
+@pytest.mark.parametrize("rule", [TrimmedMean(f=2), Median(f=2)], ids=str)
+@pytest.mark.parametrize(
+    "pre",
+    [
+        NNM(2),
+        ARC(2),
+        Clipping(1.0),
+        Clipping(),
+        Bucketing(2) >> Clipping(),
+        ARC(2) >> Clipping(2.0),
+    ],
+    ids=str,
+)
+def test_compiled_or_not_a_composition_is_the_rule_on_the_product(pre, rule, monkeypatch):
+    X = np.random.default_rng(2).normal(size=(9, 3000)) * np.linspace(0.01, 0.04, 9)[:, None]
+    expected = materialised(pre, rule, X)
+    np.testing.assert_allclose((pre >> rule)(X), expected, atol=1e-14)
+    monkeypatch.setattr(_compiled, "WORTH_COMPILING", 1)
+    np.testing.assert_allclose((pre >> rule)(X), expected, atol=1e-14)
+
+
+def test_client_weights_are_heard_behind_a_mixing():
+    X, p = np.random.default_rng(3).normal(size=(9, 40)), np.linspace(1, 1.4, 9)
+    for pre in (NNM(2), ARC(2)):
+        rule = pre >> TrimmedMean(f=2)
+        expected = rule.aggregate(X, weights=p).vector
+        np.testing.assert_allclose(rule(X, weights=p), expected, atol=1e-14)
+
+
+def test_norms_of_messages_need_no_distances(monkeypatch):
+    def refused(*_):
+        raise AssertionError
+
+    monkeypatch.setattr("fedsieve.aggregation.pre_aggregator.gram", refused)
+    X = np.random.default_rng(4).normal(size=(9, 40))
+    for pre in (ARC(2), Clipping(), ARC(2) >> Clipping()):
+        assert pre.reads == Reads.NORMS
+        (pre >> TrimmedMean(f=2))(X)
+    assert Reads.DISTANCES in (Bucketing(2) >> Clipping()).reads
+    assert Reads.DISTANCES in (NNM(2) >> ARC(2)).reads
