@@ -16,6 +16,7 @@ from fedsieve.cli import main
 from fedsieve.privacy import (
     ClientLedger,
     Limits,
+    Sampling,
     Terms,
     epsilon,
     max_sampling_rate,
@@ -109,6 +110,37 @@ def test_every_command_knows_the_law(call: Callable[..., SimpleNamespace], law: 
     )
     (row,) = told("table", *sigma, *q, *steps)
     assert row["epsilon"] == own  # type: ignore[index]
+
+
+@pytest.mark.parametrize("way", ["shuffled", "random-allocation"])
+def test_sampling_by_epochs(call: Callable[..., SimpleNamespace], way: Sampling) -> None:
+    """Thirty steps begin two epochs of twenty."""
+    job = ("--sampling-rate", "0.05", "--steps", "30", "--delta", "1e-5", "--relation", "zero-out")
+    given = (*job, "--sampling", way, "--json")
+    found = json.loads(call("epsilon", "--noise-multiplier", "2", *given).out)
+    assert found["epsilon"] == epsilon(2.0, 0.05, 2, 1e-5, "zero-out", sampling=way).epsilon
+    assert "2 epochs of 20 steps" in found["sampling"]
+    found = json.loads(call("noise", "--epsilon", "4", *given).out)
+    wanted = noise_multiplier(4.0, 0.05, 2, 1e-5, "zero-out", sampling=way)
+    assert found["noise_multiplier"] == wanted
+    assert found["epsilon"] <= 4
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (("--sampling", "bins"), "sampling='bins' is not one of"),
+        (("--sampling", "shuffled"), "relation='add-remove'"),
+        (("--sampling", "random-allocation", "--sampling-rate", "0.3"), "the nearest rate is 1/3"),
+        (("--sampling", "random-allocation", "--noise", "skellam"), "Gaussian noise only"),
+    ],
+)
+def test_sampling_without_a_valid_accounting_is_refused(
+    call: Callable[..., SimpleNamespace], changed: tuple[str, ...], told: str
+) -> None:
+    job = ("--sampling-rate", "0.05", "--steps", "30", "--delta", "1e-5")
+    assert told in refused(call("epsilon", "--noise-multiplier", "2", *job, *changed))
+    assert told in refused(call("noise", "--epsilon", "2", *job, *changed))
 
 
 def test_skellam_noise_of_few_units_costs_more(call: Callable[..., SimpleNamespace]) -> None:

@@ -64,6 +64,7 @@ def test_no_two_keys_are_spelled_alike(
 def test_the_keys_of_the_streams_are_part_of_every_recorded_run() -> None:
     assert {s.name: s.value for s in Stream} == {
         "PUBLIC": 0, "DATA": 1, "NOISE": 2, "ATTACKER": 3, "INCLUSION": 4, "PAIR": 5,
+        "ORDER": 6,
     }  # fmt: skip
     key = np.random.SeedSequence(7, spawn_key=(1, 0, 3))
     assert Streams(7).data(0, 3).integers(2**62) == np.random.default_rng(key).integers(2**62)
@@ -72,6 +73,7 @@ def test_the_keys_of_the_streams_are_part_of_every_recorded_run() -> None:
         (seeded.noise(0, 3), (2, 0, 3)),
         (seeded.inclusion(0, 3), (4, 0, 3)),
         (seeded.pair(9, 3, 1), (5, 3, 9, 1)),
+        (seeded.order(0, 3), (6, 0, 3)),
     ):
         key = np.random.SeedSequence(11, spawn_key=labels)
         assert draw(generator) == draw(np.random.default_rng(key))
@@ -111,7 +113,9 @@ def test_secret_streams_never_come_from_numpys_own_generators(
     for name in ("default_rng", "PCG64", "PCG64DXSM", "Philox", "SFC64", "MT19937"):
         monkeypatch.setattr(np.random, name, refuse)
     streams = Streams(seed=7)
-    for generator in (streams.noise(1, 2), streams.inclusion(1, 2), streams.pair(1, 2, 3)):
+    for generator in (
+        streams.noise(1, 2), streams.inclusion(1, 2), streams.pair(1, 2, 3), streams.order(1, 2),
+    ):  # fmt: skip
         assert isinstance(generator, KeyedGenerator)
         assert type(generator.bit_generator).__name__ in ("AESCounter", "ChaCha")
         generator.standard_normal(3)
@@ -133,6 +137,19 @@ def test_pairs_share_a_secret_until_it_is_renewed() -> None:
     assert draw(seeded.pair(1, 3)) == draw(seeded.renewed().pair(1, 3))
 
 
+def test_an_epoch_has_one_order_until_the_secret_is_renewed() -> None:
+    streams = Streams(seed=7)
+    order = draw(streams.order(1, 3))
+    assert order == draw(streams.order(1, 3))
+    assert order == draw(pickle.loads(pickle.dumps(streams)).order(1, 3))  # a worker process
+    others = [Streams(seed=7), streams.renewed()]
+    drawn = {order, *(draw(other.order(1, 3)) for other in others)}
+    drawn |= {draw(streams.order(3, 1)), draw(streams.order(1, 4)), draw(streams.pair(1, 3))}
+    assert len(drawn) == 6
+    seeded = Streams(seed=7, noise_seed=5)
+    assert draw(seeded.order(1, 3)) == draw(seeded.renewed().order(1, 3))
+
+
 def test_no_stream_touches_the_global_generator() -> None:
     before = np.random.get_state()[1].copy()  # noqa: NPY002 - the state that must not move
     Streams(7, 7).noise(1).random(10)
@@ -150,6 +167,6 @@ def test_a_seed_out_of_range_is_refused(name: str, value: int) -> None:
 
 @pytest.mark.parametrize("label", [-1, 2**32])
 def test_a_label_that_does_not_fill_one_word_is_refused(label: int) -> None:
-    for name in (*SEEDED, *SECRET, "pair"):
+    for name in (*SEEDED, *SECRET, "pair", "order"):
         with pytest.raises(ValueError, match=rf"labels=\({min(0, label)}, {max(0, label)}\)"):
             getattr(Streams(0), name)(*sorted((0, label)))

@@ -45,6 +45,7 @@ from fedsieve.privacy import (
     Relation,
     epsilon,
 )
+from fedsieve.privacy.guarantee import kept_variance
 from fedsieve.randomness import Streams
 from fedsieve.registry import component
 from fedsieve.simulation.job import Job

@@ -154,6 +154,14 @@ def test_every_knob_turns_the_way_it_should():
     assert len(effects) == 10
 
 
+def test_knobs_keep_epochs_whole_and_leave_out_what_has_no_statement():
+    turned = knobs(Setting(4.0, 1 / 5, 3, DELTA, "zero-out", sampling="shuffled"))
+    assert [t.value for t in turned if t.knob == "sampling rate"] == [1 / 10, 1 / 2]
+    assert [t.value for t in turned if t.knob == "relation"] == ["replace-one"]
+    allocated = knobs(Setting(4.0, 1 / 5, 3, DELTA, sampling="random-allocation"))
+    assert {t.value for t in allocated if t.knob == "relation"} == {"zero-out", "replace-one"}
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

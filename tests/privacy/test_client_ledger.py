@@ -78,6 +78,8 @@ def test_one_budget_over_all_runs_and_restarts(path):
         (Terms(9.0, 0.5, 2.1), "clip=2.1 is asked for; the largest is 2.0"),
         (Terms(9.0, 0.5, 1.0, steps=10**6), "steps=1000000 is asked for; the most is 1"),
         (Terms(9.0, 0.5, 1.0, law="discrete-gaussian"), "accepted is gaussian"),
+        (Terms(9.0, 0.5, 1.0, sampling="shuffled"), "sampling='shuffled'.*accepted is poisson"),
+        (Terms(9.0, 0.5, 1.0, sampling="random-allocation"), "accepted is poisson"),
         (Terms(1.0, 1.0, 9.0), "noise_multiplier.*sampling_rate.*clip"),
     ],
 )
@@ -93,7 +95,13 @@ def test_a_round_is_not_answered_on_other_terms_nor_after_its_bytes_are_gone(pat
     with ClientLedger(path, "ward", limits()) as ledger:
         ledger.message("a", 0, TERMS, lambda: b"x")
         ledger.message("a", 1, TERMS, lambda: b"y")
-        for other in (Terms(11.0, 1.0, 1.0), Terms(10.0, 0.5, 1.0), Terms(10.0, 1.0, 0.5)):
+        others = (
+            Terms(11.0, 1.0, 1.0),
+            Terms(10.0, 0.5, 1.0),
+            Terms(10.0, 1.0, 0.5),
+            Terms(10.0, 1.0, 1.0, sampling="shuffled"),
+        )
+        for other in others:
             with pytest.raises(RefusedError, match="another release of the same round"):
                 ledger.message("a", 0, other, lambda: b"")
         ledger.forget("a", before=1)

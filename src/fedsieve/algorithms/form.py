@@ -67,6 +67,8 @@ class Cohort:
         steps: Local steps that each client manages; a straggler manages fewer.
         peers: Everybody whom the round asked, whoever computes here: they may share noise.
         absent: Those of them who deliver nothing.
+        taken: Steps that each client took in earlier rounds, which say where in its epoch it is;
+            all at their beginning if left out.
     """
 
     ids: tuple[int, ...]
@@ -76,13 +78,19 @@ class Cohort:
     steps: tuple[int, ...]
     peers: tuple[int, ...] = ()
     absent: tuple[int, ...] = ()
+    taken: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.taken:
+            object.__setattr__(self, "taken", (0,) * len(self.ids))
 
     def some(self, positions: Sequence[int]) -> Cohort:
         """The cohort that consists of the clients at these positions."""
-        ids, rows, steps = (
-            tuple(held[i] for i in positions) for held in (self.ids, self.rows, self.steps)
+        ids, rows, steps, taken = (
+            tuple(held[i] for i in positions)
+            for held in (self.ids, self.rows, self.steps, self.taken)
         )
-        return replace(self, ids=ids, rows=rows, steps=steps)
+        return replace(self, ids=ids, rows=rows, steps=steps, taken=taken)
 
     def one(self, position: int) -> Cohort:
         """The cohort that consists of the client at this position alone."""

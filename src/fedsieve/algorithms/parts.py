@@ -19,7 +19,7 @@ from fedsieve.learning.data import Batch
 from fedsieve.learning.gradients import PerSampleGradients
 from fedsieve.learning.layout import Layout, Subspace
 from fedsieve.learning.nearness import Nearness
-from fedsieve.privacy import AdaptiveClip, IntegerMechanism, Released
+from fedsieve.privacy import AdaptiveClip, IntegerMechanism, Released, Sampling, epochs
 
 COUNTS = 1
 """Label of the noise on counts of gradients within the clip, in a client's noise stream."""
@@ -56,6 +56,7 @@ class StochasticGradient:
             of gradients and counts together, and its clip the first.
         near: Keeps local steps near where they began; a single gradient is taken there, where it
             has nothing to add.
+        way: How records come to the steps, where there is a mechanism at record level.
 
     Raises:
         ValueError: Integer noise, or a clip that moves, at client level or with noise that is not
@@ -68,11 +69,18 @@ class StochasticGradient:
     noise: Noise = field(default_factory=OwnNoise)
     adaptive: AdaptiveClip | None = None
     near: Nearness | None = None
+    way: Sampling = "poisson"
 
     def __post_init__(self) -> None:
         if (mechanism := self.mechanism) is None:
             return
         unit, trust = mechanism.unit, self.noise.trust
+        if self.way != "poisson" and (unit != "record" or trust == "distributed"):
+            raise ValueError(
+                f"way={self.way!r} with unit={unit!r} and trust={trust!r}: an epoch of records is "
+                "charged when it begins, by a noise multiplier that must not change with the "
+                "cohort; allowed is unit='record' with trust='local' or 'central'"
+            )
         integers = isinstance(mechanism, IntegerMechanism)
         if (self.adaptive is not None or integers) and (unit, trust) != ("record", "local"):
             what = "integer noise" if integers else "a clip that moves"
@@ -93,8 +101,13 @@ class StochasticGradient:
 
     def draw(self, cohort: Cohort, round_: int, step: int = 0) -> Batch:
         """The records that the clients visit in this step."""
+        shards, ids, streams = cohort.shards, cohort.ids, cohort.streams
+        if self.per_record and self.way != "poisson":
+            next_of_epoch = sampling.shuffled if self.way == "shuffled" else sampling.allocated
+            at = [before + step for before in cohort.taken]
+            return next_of_epoch(shards, ids, self.batch, streams, at)
         sample = sampling.poisson if self.per_record else sampling.minibatch
-        return sample(cohort.shards, cohort.ids, self.batch, cohort.streams, round_, step)
+        return sample(shards, ids, self.batch, streams, round_, step)
 
     def __call__(
         self,
@@ -205,7 +218,9 @@ class StochasticGradient:
     def releases(self, cohort: Cohort, *, local: bool) -> Releases:
         """Per client (sampling rate, noise multiplier, steps) of one round.
 
-        At client level a participation is one release, and no sampling amplifies it.
+        At client level a participation is one release, and no sampling amplifies it. Where records
+        take part once in an epoch, the last number is that of epochs which begin in this round: an
+        epoch is paid for whole before its first message.
 
         Args:
             cohort: The clients.
@@ -216,10 +231,15 @@ class StochasticGradient:
         sigma, b = self.noise.multiplier(self.mechanism, cohort), self.mechanism.batch
         if not self.per_record:
             return dict.fromkeys(cohort.ids, (1.0, sigma, 1))
-        return {
-            client: (b / cohort.shards.size(client), sigma, steps if local else 1)
-            for client, steps in zip(cohort.ids, cohort.steps, strict=True)
-        }
+        found: Releases = {}
+        for client, before, managed in zip(cohort.ids, cohort.taken, cohort.steps, strict=True):
+            n, steps = cohort.shards.size(client), managed if local else 1
+            if self.way == "poisson":
+                found[client] = b / n, sigma, steps
+            else:
+                t = sampling.epoch_steps(n, self.batch)
+                found[client] = 1 / t, sigma, epochs(before + steps, t) - epochs(before, t)
+        return found
 
 
 def _norms(released: Released) -> Info:

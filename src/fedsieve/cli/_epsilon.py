@@ -34,6 +34,13 @@ Variance = Annotated[
         help="Of Skellam noise, in units of its integers, > 0; default: 2^22, the least of a run."
     ),
 ]
+Way = Annotated[
+    str,
+    typer.Option(
+        "--sampling",
+        help="poisson; or shuffled or random-allocation: once in an epoch of 1 / rate steps.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

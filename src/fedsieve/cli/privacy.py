@@ -24,6 +24,7 @@ from fedsieve.cli._epsilon import (
     Target,
     Unit,
     Variance,
+    Way,
     facts,
     finite,
     law_of,
@@ -33,6 +34,7 @@ from fedsieve.cli._text import help_without_command, note, pairs, say, width
 
 if TYPE_CHECKING:
     from fedsieve.privacy.guarantee import Relation as Neighbours
+    from fedsieve.privacy.guarantee import Sampling
     from fedsieve.privacy.guarantee import Unit as Protected
     from fedsieve.privacy.settings import Setting
 
@@ -54,14 +56,15 @@ def epsilon(
     variance: Variance = None,
     relation: Relation = "add-remove",
     unit: Unit = "record",
+    sampling: Way = "poisson",
     as_json: Json = False,
 ) -> None:
-    """Epsilon of noisy sums over Poisson samples, composed over the steps."""
+    """Epsilon of noisy sums over sampled records, composed over the steps."""
     from fedsieve.experiments.toml import refusing
 
     with refusing():
         setting = _setting(
-            noise_multiplier, sampling_rate, steps, delta, noise, variance, relation, unit
+            noise_multiplier, sampling_rate, steps, delta, noise, variance, relation, unit, sampling
         )
         spent = setting.guarantee()
     tell(spent, noise_multiplier, as_json)
@@ -77,6 +80,7 @@ def noise_(
     variance: Variance = None,
     relation: Relation = "add-remove",
     unit: Unit = "record",
+    sampling: Way = "poisson",
     as_json: Json = False,
 ) -> None:
     """Smallest noise multiplier that keeps within epsilon."""
@@ -84,10 +88,13 @@ def noise_(
     from fedsieve.privacy.calibration import noise_multiplier
 
     with refusing():
-        setting = _setting(1.0, sampling_rate, steps, delta, noise, variance, relation, unit)
-        multiplier = noise_multiplier(
-            epsilon, sampling_rate, steps, delta, setting.relation, setting.law, setting.variance
+        setting = _setting(
+            1.0, sampling_rate, steps, delta, noise, variance, relation, unit, sampling
         )
+        multiplier = noise_multiplier(
+            epsilon, sampling_rate, setting.steps, delta,
+            setting.relation, setting.law, setting.variance, setting.sampling,
+        )  # fmt: skip
         spent = replace(setting, noise_multiplier=multiplier).guarantee()
     tell(spent, multiplier, as_json)
 
@@ -247,12 +254,29 @@ def _setting(
     variance: float | None,
     relation: str,
     unit: str,
+    sampling: str = "poisson",
 ) -> Setting:
     from fedsieve.privacy.settings import Setting
 
-    neighbours, protected = cast("Neighbours", relation), cast("Protected", unit)
-    law = law_of(noise, variance)
-    return Setting(noise_multiplier, sampling_rate, steps, delta, neighbours, protected, *law)
+    return Setting(
+        noise_multiplier,
+        sampling_rate,
+        _composed(steps, sampling_rate, sampling),
+        delta,
+        cast("Neighbours", relation),
+        cast("Protected", unit),
+        *law_of(noise, variance),
+        cast("Sampling", sampling),
+    )
+
+
+def _composed(steps: int, sampling_rate: float, sampling: str) -> int:
+    """What is composed: the steps, or the epochs that they begin."""
+    from fedsieve.privacy import epochs
+
+    if sampling == "poisson" or not 0 < sampling_rate <= 1:
+        return steps
+    return epochs(steps, round(1 / sampling_rate))
 
 
 def _curves(

@@ -13,12 +13,14 @@ from collections import Counter
 from fedsieve.algorithms.trust import Mechanism, Noise, OwnNoise, ServerNoise, SharedNoise
 from fedsieve.experiments.config import Config
 from fedsieve.learning.data import Shards
+from fedsieve.learning.sampling import epoch_steps
 from fedsieve.privacy import (
     AdaptiveClip,
     CorrelatedGaussian,
     GaussianMechanism,
     IntegerMechanism,
     Ledger,
+    epochs,
     noise_multiplier,
 )
 from fedsieve.privacy.guarantee import kept_variance
@@ -62,7 +64,10 @@ def mechanism(
                 "no noise follows from privacy.epsilon; allow more rounds or fewer drop-outs"
             )
         law = privacy.noise, kept_variance(privacy.noise)
-        sigma = max(noise_multiplier(epsilon, q, t, delta, relation, *law) for q, t in spenders)
+        sigma = max(
+            noise_multiplier(epsilon, q, t, delta, relation, *law, privacy.sampling)
+            for q, t in spenders
+        )
     clip, clipping, split = privacy.clip, privacy.clipping, privacy.clip_split
     if privacy.noise == "gaussian":
         return GaussianMechanism(clip, sigma, batch, privacy.unit, clipping, split)
@@ -131,7 +136,11 @@ def biggest_spenders(
     streams: Streams,
     cheats: tuple[int, ...] = (),
 ) -> list[tuple[float, int]]:
-    """(q, T) of the honest clients that no other one exceeds in both."""
+    """(q, T) of the honest clients that no other one exceeds in both.
+
+    Where records take part once in an epoch, T counts the epochs that begin, q is one over the
+    steps of one.
+    """
     steps = config.algorithm.local_steps or 1
     whole = config.privacy is not None and config.privacy.unit == "client"
     releases: Counter[int] = Counter()
@@ -146,8 +155,11 @@ def biggest_spenders(
         del releases[cheat]  # a Counter deletes what it does not hold, too
     batch, most, front = config.algorithm.batch, 0, []
     assert batch is not None
-    rates = {c: 1.0 if whole else batch / shards.size(c) for c in releases}
-    for q, t in sorted({(rates[c], t) for c, t in releases.items()}, reverse=True):
+    spent = {(1.0 if whole else batch / shards.size(c), t) for c, t in releases.items()}
+    if config.privacy is not None and config.privacy.sampling != "poisson":
+        cut = {c: epoch_steps(shards.size(c), batch) for c in releases}
+        spent = {(1 / cut[c], epochs(t, cut[c])) for c, t in releases.items()}
+    for q, t in sorted(spent, reverse=True):
         if t > most:
             front.append((q, t))
             most = t
@@ -166,4 +178,5 @@ def ledger(config: Config, used: Mechanism | None, streams: Streams) -> Ledger |
         noise_source=streams.noise_source,
         unit=used.unit,
         law=config.privacy.noise,
+        sampling=config.privacy.sampling,
     )

@@ -220,8 +220,9 @@ def parts(
     batch = config.algorithm.batch
     assert batch is not None
     moving = budget.adaptive(config, mechanism)
+    way = config.privacy.sampling if config.privacy else "poisson"
     return Parts(
-        gradient=StochasticGradient(gradients, batch, mechanism, noise, moving),
+        gradient=StochasticGradient(gradients, batch, mechanism, noise, moving, way=way),
         planner=planned,
         n=config.federation.clients,
         everybody=participation.everybody,

@@ -44,6 +44,7 @@ def combination(config: Config) -> None:
         _codec(config)
         _local_records_only(config.privacy)
         _clip(config, config.privacy)
+        _sampling(config.privacy)
     _integers(config)
 
 
@@ -181,6 +182,36 @@ def _clip(config: Config, privacy: Privacy) -> None:
         raise ValueError(
             f"{given} with algorithm.name={config.algorithm.name!r}: the clip moves between rounds "
             "of one gradient each; allowed are algorithm.name='sieve' and 'dshb'"
+        )
+
+
+def _sampling(privacy: Privacy) -> None:
+    """Epochs are of records, under noise that is the same in all their steps."""
+    if privacy.sampling == "poisson":
+        return
+    given = f"privacy.sampling={privacy.sampling!r} with privacy"
+    if privacy.unit != "record":
+        raise ValueError(
+            f"{given}.unit={privacy.unit!r}: no sampling is counted there, every participation "
+            "counts in full; leave it out, or choose privacy.unit='record'"
+        )
+    if privacy.trust == "distributed":
+        raise ValueError(
+            f"{given}.trust='distributed': an epoch is paid for when it begins, and the noise that "
+            "hides a record in its later steps would follow who takes part in them; allowed are "
+            "privacy.trust='local' and 'central', or privacy.sampling='poisson'"
+        )
+    if privacy.sampling == "shuffled" and privacy.relation == "add-remove":
+        raise ValueError(
+            f"{given}.relation='add-remove': batches have a fixed size, so one record more or less "
+            "moves others from batch to batch and may change their number; allowed are "
+            "privacy.relation='zero-out' and 'replace-one', or privacy.sampling='random-allocation'"
+        )
+    if privacy.sampling == "random-allocation" and privacy.noise != "gaussian":
+        raise ValueError(
+            f"{given}.noise={privacy.noise!r}: what removing a record costs is known for Gaussian "
+            "noise only; allowed is privacy.noise='gaussian', or privacy.sampling='poisson' or "
+            "'shuffled'"
         )
 
 

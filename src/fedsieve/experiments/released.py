@@ -169,8 +169,11 @@ def _agreed(config: dict[str, Any], private: bool) -> Iterator[Released]:
             "aggregates tell of them",
         )
     if private and config["privacy"].get("unit", "record") == "record":
+        through = "q = batch / N"
+        if config["privacy"].get("sampling", "poisson") != "poisson":
+            through = "the N // batch steps of an epoch"
         yield Released(
-            "nominal sizes N of the clients, through q = batch / N",
+            f"nominal sizes N of the clients, through {through}",
             "server",
             "public",
             "nothing, by agreement: the statement is made at fixed N. Where N itself is secret, it "

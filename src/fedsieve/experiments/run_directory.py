@@ -74,9 +74,13 @@ WRITTEN = (
 )
 """Files of a run directory besides the journal and the summary."""
 
-FURTHER = ("attack_success_rate", "backdoor_half_life", "trust", "holds_against", "root_records")
+FURTHER = (
+    "attack_success_rate", "backdoor_half_life", "trust", "holds_against", "root_records",
+    "sampling",
+)  # fmt: skip
 """Keys that only some runs have: those with a backdoor, those whose clients do not each noise for
-themselves ("local"), and those whose server holds records of its own."""
+themselves ("local"), those whose server holds records of its own, and those whose records are not
+Poisson sampled."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,7 @@ class Summary:
     seconds_total: float
     seconds_by_phase: dict[str, float]
     peak_memory_bytes: int | None
+    sampling: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The summary as plain values; numbers that are not finite become ``None``.

@@ -116,11 +116,25 @@ def _sampling(unit: str, config: Mapping[str, Any]) -> str:
             "full, whoever chose it."
         )
     batch = config.get("algorithm", {}).get("batch")
+    way = (config.get("privacy") or {}).get("sampling", "poisson")
+    if way in EPOCHS:
+        return EPOCHS[way].format(batch=f"{batch}" if batch else "b")
     expected = f", {batch} records expected per step" if batch else ""
     return (
         f"Sampling: independent (Poisson) inclusion of each record in each step{expected}, the "
         "draws secret."
     )
+
+
+EPOCHS = {
+    "shuffled": "Sampling: shuffled batches of {batch} records, cut from a secret permutation in "
+    "each epoch; those that fill no batch are left out of the epoch. A record takes part at most "
+    "once in an epoch, an epoch that has begun counts whole, and no amplification is counted: the "
+    "statement holds even if the permutations are known.",
+    "random-allocation": "Sampling: random allocation of each record to one step of an epoch, "
+    "uniformly and independently, with at least {batch} records expected per step and the draws "
+    "secret. An epoch that has begun counts whole.",
+}
 
 
 def _covers(unit: str, trust: str) -> str:
@@ -199,7 +213,18 @@ def privacy_line(summary: Mapping[str, Any]) -> str:
 
 def sampling(summary: Mapping[str, Any]) -> str:
     """What the epsilon of a summary takes for granted about sampling."""
-    return "no sampling" if summary["privacy_unit"] == "client" else "Poisson sampling"
+    if summary["privacy_unit"] == "client":
+        return BRIEFLY["none"]
+    return BRIEFLY[summary.get("sampling") or "Poisson"]
+
+
+BRIEFLY = {
+    "none": "no sampling",
+    "Poisson": "Poisson sampling",
+    "shuffled": "shuffled batches",
+    "random-allocation": "random allocation",
+}
+"""How an epsilon's sampling assumption is told in a few words, by its name in summaries."""
 
 
 def terms(guarantee: Guarantee) -> dict[str, str | float]:
@@ -208,9 +233,17 @@ def terms(guarantee: Guarantee) -> dict[str, str | float]:
         "delta": guarantee.delta,
         "privacy_unit": guarantee.unit,
         "neighbouring_relation": guarantee.relation,
-        "sampling": "Poisson" if guarantee.sampling_rate < 1 else "none",
+        "sampling": named_sampling(guarantee),
         "accountant": guarantee.accountant,
     }
+
+
+def named_sampling(guarantee: Guarantee) -> str:
+    """The sampling assumption in a word: a key of `BRIEFLY`."""
+    for kind in guarantee.kinds:
+        if kind != "poisson":
+            return kind
+    return "Poisson" if guarantee.sampling_rate < 1 else "none"
 
 
 def spent(row: Mapping[str, Any]) -> str:
@@ -239,10 +272,17 @@ def drawn(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:
             "delta": privacy["delta"],
             "privacy_unit": privacy.get("unit", "record"),
             "neighbouring_relation": privacy["relation"],
-            "sampling": "none" if privacy.get("unit") == "client" else "Poisson",
+            "sampling": _drawn_by(privacy),
             "accountant": summary.get("accountant", "run not finished"),
         }
     )
+
+
+def _drawn_by(privacy: Mapping[str, Any]) -> str:
+    if privacy.get("unit") == "client":
+        return "none"
+    way = str(privacy.get("sampling", "poisson"))
+    return "Poisson" if way == "poisson" else way
 
 
 def short(terms: Mapping[str, Any]) -> str:
@@ -254,10 +294,9 @@ def short(terms: Mapping[str, Any]) -> str:
         'delta 1e-05, record, add-remove, Poisson sampling, PLD'
     """
     accountant = str(terms["accountant"]).partition(" (")[0]
-    sampling = "no" if terms["sampling"] == "none" else terms["sampling"]
     return (
         f"delta {terms['delta']:.3g}, {terms['privacy_unit']}, {terms['neighbouring_relation']}, "
-        f"{sampling} sampling, {accountant}"
+        f"{BRIEFLY[str(terms['sampling'])]}, {accountant}"
     )
 
 

@@ -60,6 +60,7 @@ def summarise(built: Built, metrics: pa.Table, seconds: float) -> Summary:
         seconds_total=seconds,
         seconds_by_phase={p: sum(_column(metrics, f"seconds_{p}")) for p in PHASES},
         peak_memory_bytes=peak_memory(job.workers),
+        sampling=None if config.privacy is None else _by_epochs(config.privacy.sampling),
     )
 
 
@@ -116,6 +117,11 @@ def _half_life(metrics: pa.Table, stop: int | None) -> int | None:
     rounds, rates = (metrics.column(name).to_pylist() for name in ("round", "attack_success_rate"))
     seen = [(t, rate) for t, rate in zip(rounds, rates, strict=True) if rate is not None]
     return half_life([t for t, _ in seen], [rate for _, rate in seen], stop)
+
+
+def _by_epochs(sampling: str) -> str | None:
+    """The way of sampling where it is not the usual one."""
+    return None if sampling == "poisson" else sampling
 
 
 def _plain(name: str) -> str:

@@ -18,8 +18,10 @@ from fedsieve.privacy.guarantee import Event as Event
 from fedsieve.privacy.guarantee import Guarantee as Guarantee
 from fedsieve.privacy.guarantee import Law as Law
 from fedsieve.privacy.guarantee import Relation as Relation
+from fedsieve.privacy.guarantee import Sampling as Sampling
 from fedsieve.privacy.guarantee import Trust as Trust
 from fedsieve.privacy.guarantee import Unit as Unit
+from fedsieve.privacy.guarantee import epochs as epochs
 from fedsieve.privacy.integers import IntegerMechanism as IntegerMechanism
 from fedsieve.privacy.ledger import Ledger as Ledger
 from fedsieve.privacy.ledger_view import Account as Account
@@ -66,6 +68,7 @@ __all__ = [
     "Released",
     "Row",
     "RunAccount",
+    "Sampling",
     "Setting",
     "Terms",
     "TradeOff",
@@ -75,6 +78,7 @@ __all__ = [
     "accounts",
     "advanced_composition",
     "compose",
+    "epochs",
     "epsilon",
     "epsilon_curve",
     "knobs",

@@ -96,5 +96,6 @@ class Budget:
     def _steps(self, e: Event, limit: float) -> int:
         """How many steps of this kind alone fit."""
         return max_steps(
-            limit, e.noise_multiplier, e.sampling_rate, self.delta, self.relation, e.law, e.variance
-        )
+            limit, e.noise_multiplier, e.sampling_rate, self.delta, self.relation,
+            e.law, e.variance, e.sampling,
+        )  # fmt: skip

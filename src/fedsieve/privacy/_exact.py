@@ -25,7 +25,7 @@ _SLACK = 1e-9  # relative; the root and the functions above are off by far less
 
 def gaussian_mu(events: tuple[Event, ...], relation: Relation) -> float | None:
     """The mu of Gaussian releases without sampling; ``None`` if one is sampled, or of integers."""
-    if not events or any(e.sampling_rate != 1 or e.law != "gaussian" for e in events):
+    if not events or any(e.sampled or e.law != "gaussian" for e in events):
         return None
     moved = sensitivity(relation)
     return math.sqrt(sum(e.steps * (moved / e.noise_multiplier) ** 2 for e in events))

@@ -30,6 +30,7 @@ from contextlib import contextmanager
 import numpy as np
 from scipy.special import gammaln, logsumexp
 
+from fedsieve.privacy._allocation import allocation_rdp
 from fedsieve.privacy.guarantee import Event, Relation
 
 ORDERS = tuple(range(2, 65)) + tuple(2**i for i in range(7, 11))  # of the replace-one bound
@@ -54,15 +55,10 @@ def rdp_epsilon(events: tuple[Event, ...], delta: float, relation: Relation) -> 
 
 
 def integer_epsilon(events: tuple[Event, ...], delta: float, relation: Relation) -> float:
-    """Upper bound of epsilon from the divergences at integer orders, whatever the noise's law."""
+    """Upper bound of epsilon from the divergences at integer orders, whatever law and sampling."""
     from dp_accounting.rdp import compute_epsilon
 
-    if relation != "replace-one":
-        rdp = [_total(events, a) for a in ORDERS]
-    elif all(e.sampling_rate == 1 for e in events):  # twice as far
-        rdp = [4 * _total(events, a) for a in ORDERS]
-    else:
-        rdp = [_replaced(events, a) for a in ORDERS]
+    rdp = [sum(e.steps * _one(e, a, relation) for e in events) for a in ORDERS]
     with quietly():
         return float(compute_epsilon(ORDERS, rdp, delta)[0])
 
@@ -82,16 +78,26 @@ def _never(_: logging.LogRecord) -> bool:
     return False
 
 
-def _replaced(events: tuple[Event, ...], a: int) -> float:
-    return (a - 0.5) / (a - 1) * _total(events, 2 * a) + _total(events, 2 * a - 1)
+def _one(event: Event, a: int, relation: Relation) -> float:
+    """Divergence of order a of one step, or of one epoch."""
+    if relation != "replace-one":
+        return _sampled(event, a)
+    if event.sampling_rate == 1:  # twice as far
+        return 4 * _sampled(event, a)
+    apart = (a - 0.5) / (a - 1) * _sampled(event, 2 * a) + _sampled(event, 2 * a - 1)
+    if event.sampling == "random-allocation":  # or both records in the same step, which is known
+        return min(apart, 2 * a / event.noise_multiplier**2)
+    return apart
 
 
-def _total(events: tuple[Event, ...], order: int) -> float:
-    return sum(e.steps * sampled_gaussian_rdp(e, order) for e in events)
+def _sampled(event: Event, order: int) -> float:
+    if event.sampling == "random-allocation":
+        return allocation_rdp(event.noise_multiplier, event.batches, order)
+    return sampled_gaussian_rdp(event, order)
 
 
 def sampled_gaussian_rdp(event: Event, order: int) -> float:
-    """Renyi divergence of one step at an integer order >= 2, under add-remove.
+    """Renyi divergence of one Poisson-sampled step at an integer order >= 2, under add-remove.
 
     (a - 1) D_a = log sum_j C(a, j) (1-q)^(a-j) q^j exp(j (j-1) / (2 sigma^2)), with the exponent
     enlarged by the excess of the noise's law.

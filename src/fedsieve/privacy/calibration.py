@@ -15,7 +15,15 @@ from functools import lru_cache
 from fedsieve.privacy._pld import COARSE, FINE
 from fedsieve.privacy._search import largest, least_feasible
 from fedsieve.privacy.accounting import epsilon_of
-from fedsieve.privacy.guarantee import Event, Law, Relation, check_epsilon, check_target
+from fedsieve.privacy.guarantee import (
+    Event,
+    Law,
+    Relation,
+    Sampling,
+    check_epsilon,
+    check_events,
+    check_target,
+)
 
 TOLERANCE = 2e-4
 """Relative, of what is found: a multiplier is rounded up by no more, a sampling rate down."""
@@ -34,17 +42,19 @@ def noise_multiplier(
     relation: Relation = "add-remove",
     law: Law = "gaussian",
     variance: float | None = None,
+    sampling: Sampling = "poisson",
 ) -> float:
     """The smallest noise multiplier that keeps within epsilon, rounded up by at most 0.02 %.
 
     Args:
         epsilon: Target, > 0.
         sampling_rate: Probability with which a record enters a step, in (0, 1].
-        steps: Number of releases, >= 1.
+        steps: Number of releases, >= 1; of epochs, where a record takes part once in one.
         delta: In (0, 1).
         relation: Neighbouring relation.
         law: Of the noise.
         variance: Of Skellam noise, in units of the integers.
+        sampling: How records come to the steps.
 
     Raises:
         ValueError: An argument out of range.
@@ -53,12 +63,12 @@ def noise_multiplier(
         >>> round(noise_multiplier(2.0, 0.01, 1000, 1e-5), 3)
         0.959
     """
-    _check(epsilon, delta, relation)
-    if Event(1.0, sampling_rate, steps, law, variance).steps == 0:
+    _check(epsilon, delta, relation, sampling)
+    if Event(1.0, sampling_rate, steps, law, variance, sampling).steps == 0:
         raise ValueError("steps=0 releases nothing and needs no noise; steps must be >= 1")
 
     def at(log_sigma: float) -> Event:
-        return Event(math.exp(log_sigma), sampling_rate, steps, law, variance)
+        return Event(math.exp(log_sigma), sampling_rate, steps, law, variance, sampling)
 
     start = sampling_rate * math.sqrt(steps) * _gaussian(epsilon, delta)
     return math.exp(_smallest(at, epsilon, delta, relation, math.log(max(start, 0.5))))
@@ -73,6 +83,7 @@ def max_steps(
     relation: Relation = "add-remove",
     law: Law = "gaussian",
     variance: float | None = None,
+    sampling: Sampling = "poisson",
 ) -> int:
     """The largest number of equal releases that keeps within epsilon, at most 10^9; may be 0.
 
@@ -84,6 +95,7 @@ def max_steps(
         relation: Neighbouring relation.
         law: Of the noise.
         variance: Of Skellam noise, in units of the integers.
+        sampling: How records come to the steps.
 
     Raises:
         ValueError: An argument out of range.
@@ -92,10 +104,10 @@ def max_steps(
         >>> max_steps(2.0, 1.0, 0.01, 1e-5)
         1201
     """
-    _check(epsilon, delta, relation)
+    _check(epsilon, delta, relation, sampling)
 
     def released(steps: int) -> Event:
-        return Event(noise_multiplier, sampling_rate, steps, law, variance)
+        return Event(noise_multiplier, sampling_rate, steps, law, variance, sampling)
 
     def fits(steps: int) -> bool:
         return _cost(released(steps), delta, relation) <= epsilon
@@ -160,9 +172,12 @@ def max_sampling_rate(
     return min(math.exp(-found), 1.0)
 
 
-def _check(epsilon: float, delta: float, relation: Relation) -> None:
+def _check(
+    epsilon: float, delta: float, relation: Relation, sampling: Sampling = "poisson"
+) -> None:
     check_target(delta, relation)
     check_epsilon(epsilon)
+    check_events([Event(1.0, 1.0, 1, sampling=sampling)], relation)
 
 
 def _gaussian(epsilon: float, delta: float) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import Literal, get_args
 
@@ -25,6 +25,11 @@ Trust = Literal["local", "distributed", "central"]
 
 Law = Literal["gaussian", "discrete-gaussian", "skellam"]
 """Of the noise: real numbers, or integers on a lattice (`fedsieve.privacy.discrete`)."""
+
+Sampling = Literal["poisson", "shuffled", "random-allocation"]
+"""How records come to the steps: each joins each step independently; or once in an epoch of t
+steps, either in batches of fixed size cut from a secret permutation, or each record in a step of
+its own that is drawn uniformly and independently of all others."""
 
 LAWS: dict[Law, str] = {
     "gaussian": "Gaussian",
@@ -43,21 +48,38 @@ NEIGHBOURS: dict[Relation, str] = {
 }
 
 
+EPOCHS: dict[Sampling, str] = {
+    "shuffled": "shuffled batches of fixed size, every {unit} at most once in each of {epochs} "
+    "epochs of {steps} steps, no amplification counted",
+    "random-allocation": "random allocation of every {unit} to one step in each of {epochs} epochs "
+    "of {steps} steps, the draws unknown to the observer",
+}
+
+
 @dataclass(frozen=True)
 class Event:
-    """Repeated noisy releases of Poisson-sampled clipped sums.
+    """Repeated noisy releases of sums of clipped vectors, drawn by one way of sampling.
 
     Args:
         noise_multiplier: Noise standard deviation over the clip (of integers: over the bound of
             the lattice), > 0.
-        sampling_rate: Probability with which a record enters a step, in (0, 1].
-        steps: How many such releases, >= 0.
+        sampling_rate: Probability with which a record enters a step, in (0, 1]. Where a record
+            takes part once in an epoch, it is one over the number of steps of the epoch.
+        steps: How many such releases, >= 0; or how many such epochs have begun, of as many
+            releases as each has steps.
         law: Of the noise.
         variance: Of Skellam noise, and only of it, in units of the integers, > 0: what it costs
             beyond Gaussian noise of the same multiplier depends on it.
+        sampling: How records come to the steps.
 
     Raises:
-        ValueError: A value outside these ranges, or Skellam noise of unknown variance.
+        ValueError: A value outside these ranges, Skellam noise of unknown variance, or integer
+            noise under random allocation: the divergence in the direction of removal would hold for
+            it, the other one is not known.
+
+    Example:
+        >>> Event(1.0, 1 / 20, 3, sampling="shuffled").batches
+        20
     """
 
     noise_multiplier: float
@@ -65,6 +87,7 @@ class Event:
     steps: int
     law: Law = "gaussian"
     variance: float | None = None
+    sampling: Sampling = "poisson"
 
     def __post_init__(self) -> None:
         sigma, q = self.noise_multiplier, self.sampling_rate
@@ -87,6 +110,35 @@ class Event:
                 f"variance={variance} must be finite and > 0: what Skellam noise costs depends on "
                 f"its variance in units of the integers (a run keeps to {LEAST_VARIANCE} or more)"
             )
+        if self.sampling not in get_args(Sampling):
+            raise ValueError(
+                f"sampling={self.sampling!r} is not one of {', '.join(get_args(Sampling))}"
+            )
+        if self.sampling != "poisson" and abs(1 / q - self.batches) > 1e-9 / q:
+            raise ValueError(
+                f"sampling_rate={q} with sampling={self.sampling!r}: an epoch has a whole number "
+                f"of steps; the nearest rate is 1/{self.batches} = {1 / self.batches:.6g}"
+            )
+        if self.sampling == "random-allocation" and self.law != "gaussian":
+            raise ValueError(
+                f"law={self.law!r} with sampling='random-allocation': its divergence is known for "
+                "Gaussian noise only; allowed are sampling='poisson' and 'shuffled'"
+            )
+
+    @property
+    def batches(self) -> int:
+        """Steps of an epoch, where a record takes part once in one."""
+        return round(1 / self.sampling_rate)
+
+    @property
+    def releases(self) -> int:
+        """How many noisy sums, epochs counted whole."""
+        return self.steps if self.sampling == "poisson" else self.steps * self.batches
+
+    @property
+    def sampled(self) -> bool:
+        """Whether anything hides in which step a record takes part, as far as accounting goes."""
+        return self.sampling != "shuffled" and self.sampling_rate != 1
 
 
 @dataclass(frozen=True)
@@ -127,12 +179,27 @@ class Guarantee:
     @property
     def steps(self) -> int:
         """Number of releases."""
-        return sum(e.steps for e in self.events)
+        return sum(e.releases for e in self.events)
+
+    @property
+    def kinds(self) -> tuple[Sampling, ...]:
+        """The ways of sampling that occur."""
+        return tuple(
+            kind for kind in get_args(Sampling) if kind in {e.sampling for e in self.events}
+        )
 
     @property
     def sampling(self) -> str:
         """The sampling assumption in words."""
-        rates = sorted({e.sampling_rate for e in self.events})
+        return "; ".join(self._assumed(kind) for kind in self.kinds or ("poisson",))
+
+    def _assumed(self, kind: Sampling) -> str:
+        own = [e for e in self.events if e.sampling == kind]
+        if kind != "poisson":
+            begun = sum(e.steps for e in own)
+            steps = ", ".join(str(t) for t in sorted({e.batches for e in own}))
+            return EPOCHS[kind].format(unit=self.unit, epochs=begun, steps=steps)
+        rates = sorted({e.sampling_rate for e in own})
         if (not rates or rates == [1.0]) and self.unit == "client":
             return "no sampling: every participation counts in full"
         if not rates or rates == [1.0]:
@@ -161,16 +228,62 @@ def sensitivity(relation: Relation) -> float:
 
 def merge(events: Iterable[Event]) -> tuple[Event, ...]:
     """The same releases, equal ones counted together, in a fixed order."""
-    steps: dict[tuple[float, float, Law, float], int] = {}
+    steps: dict[tuple[float, float, Law, float, Sampling], int] = {}
     for e in events:
-        key = (e.noise_multiplier, e.sampling_rate, e.law, e.variance or 0.0)
+        key = (e.noise_multiplier, e.sampling_rate, e.law, e.variance or 0.0, e.sampling)
         steps[key] = steps.get(key, 0) + e.steps
-    return tuple(Event(s, q, t, law, v or None) for (s, q, law, v), t in sorted(steps.items()) if t)
+    return tuple(
+        Event(s, q, t, law, v or None, kind)
+        for (s, q, law, v, kind), t in sorted(steps.items())
+        if t
+    )
 
 
 def kept_variance(law: Law) -> float | None:
     """The variance that the mechanisms of a run keep to at least, for events of this law."""
     return float(LEAST_VARIANCE) if law == "skellam" else None
+
+
+def in_full(events: Iterable[Event]) -> tuple[Event, ...]:
+    """The events as accountants compose them: an epoch that hides no step is one release in full.
+
+    Let the batches of an epoch be known, in both worlds the same. Then all its messages but one are
+    made from the same records by the same law, given the messages before, and that one message is a
+    Gaussian release without sampling. What is true given any batches is true of their mixture, as
+    divergences are convex.
+    """
+    return merge(
+        e
+        if e.sampling == "poisson" or e.sampled
+        else replace(e, sampling_rate=1.0, sampling="poisson")
+        for e in events
+    )
+
+
+def epochs(releases: int, batches: int) -> int:
+    """Epochs of so many steps that have begun after so many releases.
+
+    Example:
+        >>> epochs(0, 20), epochs(1, 20), epochs(20, 20), epochs(21, 20)
+        (0, 1, 1, 2)
+    """
+    return -(-releases // batches)
+
+
+def check_events(events: Iterable[Event], relation: Relation) -> None:
+    """Refuse releases about which a neighbouring relation says nothing.
+
+    Raises:
+        ValueError: Shuffled batches under add-remove: their sizes are fixed, so a record more or
+            less moves others from batch to batch, and may change how many batches there are.
+    """
+    if relation == "add-remove" and any(e.sampling == "shuffled" for e in events):
+        raise ValueError(
+            "relation='add-remove' with sampling='shuffled': batches have a fixed size, so one "
+            "record more or less moves others from batch to batch and may change their number; "
+            "allowed are relation='zero-out' (its place stays, and contributes zero) and "
+            "'replace-one'"
+        )
 
 
 def check_target(delta: float, relation: str, unit: str = "record") -> None:

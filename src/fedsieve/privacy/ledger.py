@@ -37,7 +37,16 @@ from fedsieve.privacy._charges import (
     stretches,
 )
 from fedsieve.privacy._journal import Journal, Record
-from fedsieve.privacy.guarantee import Event, Guarantee, Law, Relation, Unit, kept_variance
+from fedsieve.privacy.guarantee import (
+    Event,
+    Guarantee,
+    Law,
+    Relation,
+    Sampling,
+    Unit,
+    check_events,
+    kept_variance,
+)
 
 
 class Ledger:
@@ -55,6 +64,8 @@ class Ledger:
         noise_source: Where the noise comes from, in words; written into every record.
         unit: What is protected.
         law: Of the noise of every release; Skellam noise has `guarantee.LEAST_VARIANCE` or more.
+        sampling: How records come to the steps. Where they take part once in an epoch, the steps of
+            a charge are the epochs that begin with it; they may be none.
 
     Raises:
         ValueError: An argument out of range, or a journal that already holds records.
@@ -77,14 +88,16 @@ class Ledger:
         noise_source: str = "",
         unit: Unit = "record",
         law: Law = "gaussian",
+        sampling: Sampling = "poisson",
     ) -> None:
         self._budget = Budget(limit, delta, relation, unit)
-        _event((1.0, 1.0, 0), law)
+        check_events([_event((1.0, 1.0, 0), law, sampling)], relation)
         if journal is not None and journal.exists() and journal.stat().st_size:
             raise ValueError(
                 f"journal={journal} already holds records; Ledger.restore continues it"
             )
         self.delta, self.relation, self.unit, self.law = delta, relation, unit, law
+        self.sampling = sampling
         self.repeatable, self.limit, self.noise_source = repeatable, limit, noise_source
         self._journal = None if journal is None else Journal(journal)
         self._torn = 0
@@ -119,14 +132,14 @@ class Ledger:
         if not groups:
             return
         for charge in groups:
-            _event(charge, self.law)
+            _event(charge, self.law, self.sampling)
         self._refuse_excess(groups)
         record = {"round": int(round), "noise": self.noise_source, "charges": compact(groups)}
         self._append(record)
         self._apply(record)
 
     def spent(self) -> dict[Client, int]:
-        """Steps that each client has released."""
+        """Steps that each client has released, or epochs that it has begun."""
         return {c: sum(steps for _, _, steps in self._history(c)) for c in self._spent}
 
     def guarantee(self, *, rounded: bool = False) -> Guarantee:
@@ -164,6 +177,7 @@ class Ledger:
             "relation": self.relation,
             "unit": self.unit,
             "law": self.law,
+            "sampling": self.sampling,
             "repeatable": self.repeatable,
             "limit": self.limit,
             "noise_source": self.noise_source,
@@ -209,7 +223,7 @@ class Ledger:
         return ledger
 
     def _events(self, history: Spent) -> list[Event]:
-        return [_event(charge, self.law) for charge in history]
+        return [_event(charge, self.law, self.sampling) for charge in history]
 
     def _history(self, client: Client) -> Spent:
         """What a client has spent, torn lines included."""
@@ -256,6 +270,6 @@ class Ledger:
         journal.found.clear()
 
 
-def _event(charge: Charge, law: Law) -> Event:
+def _event(charge: Charge, law: Law, sampling: Sampling) -> Event:
     q, sigma, steps = charge
-    return Event(sigma, q, steps, law, kept_variance(law))
+    return Event(sigma, q, steps, law, kept_variance(law), sampling)

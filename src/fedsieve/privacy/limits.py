@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from fedsieve.privacy._budget import Budget
-from fedsieve.privacy.guarantee import Event, Law, Relation, Unit
+from fedsieve.privacy.guarantee import Event, Law, Relation, Sampling, Unit
 
 
 class RefusedError(RuntimeError):
@@ -27,6 +27,7 @@ class Terms:
         law: Of the noise.
         variance: Of Skellam noise, and only of it, in units of the integers, > 0: what it costs
             depends on it.
+        sampling: How records come to the steps; `Limits.refuse` accepts Poisson samples only.
 
     Raises:
         ValueError: A value outside these ranges, or Skellam noise of unknown variance.
@@ -38,6 +39,7 @@ class Terms:
     steps: int = 1
     law: Law = "gaussian"
     variance: float | None = None
+    sampling: Sampling = "poisson"
 
     def __post_init__(self) -> None:
         _ = self.event
@@ -49,7 +51,10 @@ class Terms:
     @property
     def event(self) -> Event:
         """What such a message releases."""
-        return Event(self.noise_multiplier, self.sampling_rate, self.steps, self.law, self.variance)
+        return Event(
+            self.noise_multiplier, self.sampling_rate, self.steps,
+            self.law, self.variance, self.sampling,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,11 @@ class Limits:
         ]
         if terms.law not in self.laws:
             beyond.append(f"law={terms.law!r} is asked for; accepted is {', '.join(self.laws)}")
+        if terms.sampling != "poisson":
+            beyond.append(
+                f"sampling={terms.sampling!r} is asked for; accepted is poisson: an epoch is paid "
+                "for whole when it begins, and the terms of one message do not tell where it does"
+            )
         if beyond:
             raise RefusedError("; ".join(beyond))
 

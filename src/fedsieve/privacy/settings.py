@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 from fedsieve.privacy.accounting import epsilon
-from fedsieve.privacy.guarantee import Guarantee, Law, Relation, Unit
+from fedsieve.privacy.guarantee import Guarantee, Law, Relation, Sampling, Unit
 
 
 @dataclass(frozen=True)
@@ -16,12 +16,13 @@ class Setting:
     Args:
         noise_multiplier: Noise standard deviation of the clipped sum over the clip, > 0.
         sampling_rate: Probability with which a record enters a step, in (0, 1].
-        steps: Number of releases, >= 0.
+        steps: Number of releases, >= 0; of epochs, where a record takes part once in one.
         delta: In (0, 1).
         relation: Neighbouring relation.
         unit: What is protected.
         law: Of the noise.
         variance: Of Skellam noise, in units of the integers.
+        sampling: How records come to the steps.
     """
 
     noise_multiplier: float
@@ -32,6 +33,7 @@ class Setting:
     unit: Unit = "record"
     law: Law = "gaussian"
     variance: float | None = None
+    sampling: Sampling = "poisson"
 
     def guarantee(self) -> Guarantee:
         """What they cost together.
@@ -48,6 +50,7 @@ class Setting:
             self.unit,
             self.law,
             self.variance,
+            self.sampling,
         )
 
 
@@ -64,7 +67,7 @@ def knobs(setting: Setting) -> list[Turn]:
     """Each knob turned both ways while the others stay.
 
     Noise, sampling rate and steps are halved and doubled (a rate of more than 1/2 goes to 1), delta
-    goes down and up by ten, and every other relation is tried.
+    goes down and up by ten, and every other relation that goes with the sampling is tried.
 
     Args:
         setting: Where the knobs stand.
@@ -78,19 +81,32 @@ def knobs(setting: Setting) -> list[Turn]:
         [(50, 2.94), (200, 6.57)]
     """
     s = setting
+    seldom, often = _rates(s)
     turned: list[tuple[str, Setting]] = [
         ("noise multiplier", replace(s, noise_multiplier=s.noise_multiplier / 2)),
         ("noise multiplier", replace(s, noise_multiplier=s.noise_multiplier * 2)),
-        ("sampling rate", replace(s, sampling_rate=s.sampling_rate / 2)),
-        ("sampling rate", replace(s, sampling_rate=min(s.sampling_rate * 2, 1.0))),
+        ("sampling rate", replace(s, sampling_rate=seldom)),
+        ("sampling rate", replace(s, sampling_rate=often)),
         ("steps", replace(s, steps=s.steps // 2)),
         ("steps", replace(s, steps=s.steps * 2)),
         ("delta", replace(s, delta=s.delta / 10)),
         ("delta", replace(s, delta=min(s.delta * 10, (1 + s.delta) / 2))),
-        *(("relation", replace(s, relation=relation)) for relation in get_args(Relation)),
+        *(
+            ("relation", replace(s, relation=relation))
+            for relation in get_args(Relation)
+            if (s.sampling, relation) != ("shuffled", "add-remove")
+        ),
     ]
     return [
         Turn(knob, getattr(one, knob.replace(" ", "_")), one.guarantee())
         for knob, one in turned
         if one != s
     ]
+
+
+def _rates(s: Setting) -> tuple[float, float]:
+    """Half and twice the sampling rate; an epoch keeps a whole number of steps."""
+    if s.sampling == "poisson":
+        return s.sampling_rate / 2, min(s.sampling_rate * 2, 1.0)
+    steps = round(1 / s.sampling_rate)
+    return 1 / (2 * steps), 1 / max(steps // 2, 1)

@@ -28,7 +28,15 @@ from scipy.special import ndtr, ndtri
 from fedsieve.privacy._exact import gaussian_mu
 from fedsieve.privacy._pld import FINE, LEAST_DELTA, composed_loss, grid_spacing
 from fedsieve.privacy.accounting import GAUSSIAN, NOTHING, PLD, epsilon_of
-from fedsieve.privacy.guarantee import Event, Relation, Unit, check_target, merge
+from fedsieve.privacy.guarantee import (
+    Event,
+    Relation,
+    Unit,
+    check_events,
+    check_target,
+    in_full,
+    merge,
+)
 
 _POINTS = 2000  # of a profile: the curve between two of them is a line, off by less than 1e-5
 _DELTAS = np.logspace(-12, -1e-3, 60)  # where Renyi accounting, one search each, is asked
@@ -102,12 +110,13 @@ def trade_off(
     """
     check_target(0.5, relation, unit)
     merged = merge(events)
+    check_events(merged, relation)
     if not merged:
         return TradeOff(relation, unit, NOTHING, None, np.zeros((1, 2)))
     mu = gaussian_mu(merged, relation)
     if mu is not None:
         return TradeOff(relation, unit, GAUSSIAN, mu, np.empty((0, 2)))
-    return TradeOff(relation, unit, *_profile(merged, relation))
+    return TradeOff(relation, unit, *_profile(in_full(merged), relation))
 
 
 @lru_cache(maxsize=16)
@@ -115,8 +124,8 @@ def _profile(
     events: tuple[Event, ...], relation: Relation
 ) -> tuple[str, None, NDArray[np.float64]]:
     spacing = grid_spacing(events, relation, FINE)
-    integers = any(e.law != "gaussian" for e in events)
-    if integers or not math.isfinite(spacing):
+    other = any(e.law != "gaussian" or e.sampling != "poisson" for e in events)
+    if other or not math.isfinite(spacing):
         told = [epsilon_of(events, delta, relation) for delta in _DELTAS]
         pairs = [(one, delta) for (one, _), delta in zip(told, _DELTAS, strict=True)]
         return told[0][1], None, np.array([(0.0, 1.0), *sorted(pairs)])

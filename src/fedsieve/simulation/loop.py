@@ -28,7 +28,7 @@ from fedsieve.simulation.clock import Clock
 from fedsieve.simulation.delivery import Delivered, computes, deliver
 from fedsieve.simulation.executors import Executor, OneByOne, WholeCohort
 from fedsieve.simulation.job import Job
-from fedsieve.simulation.participation import Attendance
+from fedsieve.simulation.participation import Attendance, StepCounts
 from fedsieve.simulation.workers import Workers
 
 SHARE_BITS = 32  # of the share of gradients within the clip, beside a message
@@ -49,9 +49,11 @@ class Simulation:
     """
 
     def __init__(self, job: Job) -> None:
-        # a job may be simulated twice, or anew from a checkpoint: never with the same shared noise
+        # a job may be simulated twice, or anew from a checkpoint: never with the same shared noise,
+        # nor with the same epochs
         self.job = replace(job, streams=job.streams.renewed())
         self.round = 0
+        self._counts = StepCounts(repeatable=job.streams.noise_seed is not None)
         self.shared, self.memory = job.algorithm.start(job.theta)
         self.guarantee: Guarantee | None = None  # as of the last evaluation
         self._told: Tensor | None = None  # of the last aggregate, (d,), where the attack asks
@@ -85,7 +87,7 @@ class Simulation:
     def step(self) -> Row:
         """Run one round and say what happened in it."""
         clock = Clock(self.job.device)
-        attendance = self.job.participation.draw(self.job.streams, self.round, self.job.steps)
+        attendance = self._attendance(self.round)
         broadcast = self.job.algorithm.broadcast(self.shared, self.round)
         job = self._job_of_round(broadcast, clock)
         present = len(attendance.ids)
@@ -164,6 +166,12 @@ class Simulation:
         self.rule_memory = self._restored(checkpoint, "rule.")
         self.attacker = self._restored(checkpoint, "attacker.")
         self.root = self._restored(checkpoint, "root.")
+        if self._counts.repeatable:  # else new epochs begin, and the rest of the old ones is lost
+            for t in range(checkpoint.round):
+                self._counts.take(t, self._attendance(t))
+
+    def _attendance(self, round_: int) -> Attendance:
+        return self.job.participation.draw(self.job.streams, round_, self.job.steps)
 
     def _restored(self, checkpoint: Checkpoint, prefix: str) -> Tensors:
         """The tensors under a prefix, however many there were."""
@@ -188,9 +196,16 @@ class Simulation:
         ]
         ids = tuple(client for client, _ in kept)
         shards = job.shards if job.attacked(self.round) else job.shards.honest
-        steps = tuple(steps for _, steps in kept)
+        before = self._counts.take(self.round, attendance)
         return Cohort(
-            ids, ids, shards, job.streams, steps, peers=attendance.drawn, absent=attendance.absent
+            ids,
+            ids,
+            shards,
+            job.streams,
+            steps=tuple(steps for _, steps in kept),
+            peers=attendance.drawn,
+            absent=attendance.absent,
+            taken=tuple(before[client] for client in ids),
         )
 
     def _charge(self, cohort: Cohort) -> None:

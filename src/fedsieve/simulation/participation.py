@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 from fedsieve.randomness import Streams
 
@@ -28,6 +29,32 @@ class Attendance:
         """Who was asked and delivers nothing."""
         present = set(self.ids)
         return tuple(client for client in self.drawn if client not in present)
+
+
+@dataclass
+class StepCounts:
+    """How many steps every client has taken: where in its epoch it is.
+
+    A round that runs again repeats its messages bit by bit, or else draws others. In the first case
+    it begins with the same counts; in the second with what its first attempt left, because the
+    batches of that may have been sent.
+
+    Args:
+        repeatable: Whether a round that runs again repeats its messages.
+    """
+
+    repeatable: bool
+    _totals: Counter[int] = field(default_factory=Counter)
+    _round: int = -1
+    _before: dict[int, int] = field(default_factory=dict)
+
+    def take(self, round_: int, attendance: Attendance) -> dict[int, int]:
+        """Steps that each client of the round took before it; its own are counted from now on."""
+        if round_ != self._round or not self.repeatable:
+            self._round = round_
+            self._before = {client: self._totals[client] for client in attendance.ids}
+            self._totals.update(dict(zip(attendance.ids, attendance.steps, strict=True)))
+        return self._before
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ class _Task:
     steps: tuple[int, ...]
     peers: tuple[int, ...]
     absent: tuple[int, ...]
+    taken: tuple[int, ...]
     numbers: int
     subspace: Subspace | None
     previous: Subspace | None
@@ -141,6 +142,7 @@ class Workers(Processes):
             cohort.steps,
             cohort.peers,
             cohort.absent,
+            cohort.taken,
             broadcast.numbers,
             None if known else broadcast.subspace,
             broadcast.previous,
@@ -219,7 +221,16 @@ def _work(pipe: Any, setting: _Setting) -> None:
                 task.round, setting.broadcast, subspace, task.previous, task.numbers
             )
             held = shards if task.forged else shards.honest
-            cohort = Cohort(task.ids, task.rows, held, streams, task.steps, task.peers, task.absent)
+            cohort = Cohort(
+                task.ids,
+                task.rows,
+                held,
+                streams,
+                task.steps,
+                task.peers,
+                task.absent,
+                task.taken,
+            )
             try:
                 pipe.send(_compute(algorithm, broadcast, cohort, setting, task.positions))
             except Exception:  # noqa: BLE001 - whatever a user's model raises is reported whole

@@ -71,6 +71,12 @@ class Privacy(Section):
         default="add-remove", description="which data sets are neighbours"
     )
 
+    sampling: Literal["poisson", "shuffled", "random-allocation"] = Field(
+        default="poisson",
+        description="how records come to the steps: each joins each step by itself, or once in an "
+        "epoch, in shuffled batches of fixed size or in a step drawn for each record",
+    )
+
     @model_validator(mode="after")
     def _one_noise(self) -> Privacy:
         protection.noise_is_given_once(self)
