@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 _CHUNK = 1 << 20
 _BROKEN = (EOFError, OSError, lzma.LZMAError, zlib.error, tarfile.TarError)
@@ -147,7 +147,9 @@ def _read_archive(path: Path, files: tuple[DataFile, ...]) -> dict[str, bytearra
                 name = Path(member.name).name
                 stream = tar.extractfile(member) if name in wanted and member.isfile() else None
                 if stream is not None:
-                    read[name] = _verified(wanted[name], stream, f"{path}:{member.name}")
+                    read[name] = _verified(
+                        wanted[name], cast("Readable", stream), f"{path}:{member.name}"
+                    )
     except _BROKEN as error:
         raise DataError(f"{path} is no readable archive: {error}") from error
     if missing := sorted(set(wanted) - set(read)):
