@@ -84,9 +84,13 @@ class ClientLedger:
         self._process = os.getpid()
         with self._explained("nothing was sent"):
             self._db = _ledger_file.opened(self.path)
-            with self._alone():
-                self._agree()
-        sync_folder(self.path.parent)
+            try:
+                with self._alone():
+                    self._agree()
+                sync_folder(self.path.parent)
+            except BaseException:
+                self._db.close()
+                raise
 
     def message(self, run: str, round_: int, terms: Terms, make: Callable[[], bytes]) -> bytes:
         """The bytes to send in a round: those that were sent before, or new ones, now paid for.
