@@ -284,7 +284,8 @@ def test_explain_tells_what_was_paid_for_and_flags_what_was_not(
     text = " ".join(told.out.split()).replace("- ", "-")  # words that were broken
     assert told.code == 0
     for words in ("epsilon 3.999 at delta 1e-05, per record (add-remove), Poisson sampling, PLD",
-                  "! records by client and class", "! signal_norm", "! clipped_fraction",
+                  "! records by client and class", "! noise_norm", "! signal_norm",
+                  "! clipped_fraction",
                   "test set", "nominal sizes N"):  # fmt: skip
         assert words in text
     assert max(map(len, told.out.splitlines())) <= 80

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedsieve.aggregation import FilterL2
+from fedsieve.aggregation import NNM, FilterL2
 
 
 def filtered(X, f, sigma, mass):
@@ -48,3 +48,15 @@ def test_a_known_scale_spares_honest_clients():
 def test_scales_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}=.* must be finite"):
         FilterL2(f=1, **wrong)
+
+
+@pytest.mark.parametrize("row", [np.nan, np.inf, 1e20])
+def test_a_known_scale_is_known_beside_an_absurd_row(row):
+    """Lengths are rescaled then; the honest scale has to be, too."""
+    stack = torch.randn(20, 10, generator=torch.Generator().manual_seed(0)) + 100
+    stack[0] += 30
+    plain = FilterL2(f=2, sigma=1.0)(stack[[0, *range(2, 20)]])
+    stack[1] = row
+    for rule in (FilterL2(f=2, sigma=1.0), NNM(f=2) >> FilterL2(f=2, sigma=1.0)):
+        assert (rule(stack) - stack[2:].mean(0)).norm() < 1
+    assert (plain - stack[2:].mean(0)).norm() < 1

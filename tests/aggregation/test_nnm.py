@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedsieve.aggregation import CAF, NNM, GramRule, Mean, TrimmedMean
+from fedsieve.aggregation import CAF, NNM, SMEA, GramRule, Mean, TrimmedMean
 from fedsieve.aggregation._gram import Products
 
 
@@ -66,3 +66,13 @@ def test_unusable_rows_count_against_both_stages():
     X[0, 0] = np.nan
     out = (NNM(f=2) >> TrimmedMean(f=2))(X)
     np.testing.assert_allclose(out, TrimmedMean(f=1)(mixed(X[1:], 1)), atol=1e-9)
+
+
+def test_mixing_for_fewer_than_the_rule_withstands_promises_nothing():
+    assert (NNM(f=1) >> TrimmedMean(f=1)).kappa(11) is not None
+    assert (NNM(f=0) >> TrimmedMean(f=1)).kappa(11) is None
+
+
+def test_a_composition_refuses_what_its_rule_refuses():
+    with pytest.raises(ValueError, match="CAF has no such limit"):
+        (NNM(f=10) >> SMEA(f=10)).check(40)

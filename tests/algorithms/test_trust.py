@@ -408,3 +408,20 @@ def test_offers_in_words() -> None:
 def test_colluders_are_counted_from_zero() -> None:
     with pytest.raises(ValueError, match="colluders=-1 must be >= 0"):
         SharedNoise(CorrelatedGaussian(1.0, 1.0, 1.0, 1), -1)
+
+
+@pytest.mark.parametrize("value", [2.0**25, 2.0**60, 3e38])
+def test_no_message_drowns_the_servers_noise(value: float) -> None:
+    """Sums beside it are rounded after the noise only, so neighbours stay as near as stated."""
+    mechanism = mechanism_of("record", sigma=4.0)
+    stack = torch.zeros(4, 500)
+    stack[0, 0] = value
+    results = []
+    for sent in (0.0, 1 / mechanism.batch):
+        stack[1, 1:] = sent  # in every other number alone: five hundred pairs of neighbours
+        noise = ServerNoise(Streams(1, noise_seed=2))
+        results.append(noise.at_server(mechanism, stack, 0, lambda x: x.mean(0)))
+    moved = (results[1] - results[0])[1:] * 4 * mechanism.batch
+    torch.testing.assert_close(moved, torch.ones(499), rtol=0, atol=0.05)
+    spread = results[0][1:].std() * 4 * mechanism.batch
+    assert spread == pytest.approx(4.0, rel=0.15)

@@ -295,3 +295,10 @@ def test_a_printed_epsilon_is_never_below_the_true_one(value):
 
 def test_an_infinite_epsilon_is_printed_in_words():
     assert rounded_up(math.inf) == "infinite"
+
+
+@pytest.mark.parametrize("q", [1e-9, 1e-7])
+def test_rare_sampling_of_many_steps_falls_back_before_memory_does(q):
+    event = Event(1.0, q, int(2e12 * q))
+    assert math.isinf(grid_spacing((event,), "add-remove"))
+    assert compose([event], 1e-5).accountant == RDP

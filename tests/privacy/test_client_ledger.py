@@ -4,6 +4,7 @@ import os
 import sqlite3
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from fedsieve.privacy import (
@@ -18,8 +19,10 @@ from fedsieve.privacy import (
     compose,
     epsilon,
 )
+from fedsieve.privacy.guarantee import LEAST_VARIANCE
 
 DELTA = 1e-5
+
 TERMS = Terms(noise_multiplier=10.0, sampling_rate=1.0, clip=1.0)
 
 
@@ -371,3 +374,24 @@ def test_impossible_settings_are_refused(call, message):
 def test_a_negative_round_is_refused(path):
     with ClientLedger(path, "ward", limits()) as ledger, pytest.raises(ValueError, match="round_="):
         ledger.message("a", -1, TERMS, lambda: b"")
+
+
+def test_a_number_of_numpy_is_the_same_round(path):
+    with ClientLedger(path, "ward", limits()) as ledger:
+        sent = ledger.message("a", np.int64(0), TERMS, lambda: b"x")
+        assert ledger.message("a", 0, TERMS, lambda: b"y") == sent
+        assert ledger.answered() == 1
+        for wrong, error in ((0.5, TypeError), (2**63, ValueError)):
+            with pytest.raises(error):
+                ledger.message("a", wrong, TERMS, lambda: b"x")
+        with pytest.raises(TypeError, match="make gave int"):
+            ledger.message("a", 1, TERMS, lambda: 7)
+
+
+def test_nothing_is_gained_from_sampling_clients_or_from_a_claimed_variance():
+    whole = limits(unit="client", laws=("gaussian", "skellam"))
+    with pytest.raises(RefusedError, match="accepted is 1 at client level"):
+        whole.refuse(replace(TERMS, sampling_rate=0.01))
+    whole.refuse(TERMS)
+    claimed = replace(TERMS, law="skellam", variance=1e300)
+    assert claimed.event.variance == claimed.variance == LEAST_VARIANCE

@@ -348,3 +348,9 @@ def test_the_event_of_a_mechanism_tells_its_variance(monkeypatch: pytest.MonkeyP
     with pytest.raises(ValueError, match=r"Skellam noise of variance .* 4194304 or more.* step <="):
         IntegerMechanism(1.0, 2.0, 16, 33, "skellam")
     assert IntegerMechanism(1.0, 2.0, 16, 33).noise_std > 0  # which has no such limit
+
+
+def test_a_batch_whose_float32_sums_round_too_far_is_refused():
+    IntegerMechanism(1.0, 5.0, 10_000.0, 8)
+    with pytest.raises(ValueError, match="batch=20000"):
+        IntegerMechanism(1.0, 5.0, 20_000.0, 8)

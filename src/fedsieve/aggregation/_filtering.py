@@ -9,7 +9,7 @@ lie far along v. How, is what the filters differ in.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -52,6 +52,9 @@ class SpectralFilter(GramRule):
     def kappa(self, n: int) -> float | None:  # noqa: ARG002
         """0 for f = 0; otherwise none: the published bound is a statistical rate, up to order."""
         return 0.0 if self.f == 0 else None
+
+    def _at(self, scale: float) -> SpectralFilter:
+        return self if scale == 1 else replace(self, sigma=self.sigma / scale)
 
     def _turned(self, G: FloatArray, c: FloatArray, f: int, step: Step) -> FloatArray:
         """The shares c after at most 2f turns of ``c <- step(c, tau)``.

@@ -190,6 +190,10 @@ class GramRule(Rule):
         share = None if client_weights is None else normalised(client_weights, n)
         return torch.from_numpy(self._solve(G.astype(np.float64), 0, share))
 
+    def _at(self, scale: float) -> GramRule:  # noqa: ARG002
+        """The rule for messages whose lengths were divided by a scale."""
+        return self
+
     @abstractmethod
     def _solve(self, G: FloatArray, removed: int, share: FloatArray | None) -> FloatArray:
         """Weights, summing to 1, of the rows that are left after so many were removed."""
@@ -197,7 +201,7 @@ class GramRule(Rule):
     def _combine(self, rows: Rows, *, explain: bool) -> tuple[Tensor, FloatArray | None]:  # noqa: ARG002
         m = len(rows.data)
         G = gram(rows) if self.reads_gram else np.zeros((m, m))
-        w = self._solve(G, rows.removed, rows.share)
+        w = self._at(rows.scale)._solve(G, rows.removed, rows.share)
         return weighted_sum(w, rows.data), w
 
 

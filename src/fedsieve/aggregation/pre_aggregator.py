@@ -208,9 +208,12 @@ class Mixed(Rule):
         """Refuse what either refuses."""
         self.pre.check(n)
         super().check(n)
+        self.rule.check(self.pre.rows(n))
 
     def kappa(self, n: int) -> float | None:
-        """The pre-aggregator's coefficient for this rule."""
+        """The pre-aggregator's coefficient for this rule; none where it is told of a smaller f."""
+        if getattr(self.pre, "f", self.rule.f) < self.rule.f:
+            return None
         inner = self.rule.kappa(self.pre.rows(n))
         return None if inner is None else self.pre.kappa(n, inner)
 
@@ -256,6 +259,9 @@ class MixedGramRule(Mixed, GramRule):
 
     rule: GramRule
 
+    def _at(self, scale: float) -> MixedGramRule:
+        return replace(self, rule=self.rule._at(scale))
+
     def _solve(self, G: FloatArray, removed: int, share: FloatArray | None) -> FloatArray:
         M, after = self.pre.apply(Products(G, removed=removed, share=share))
         return self.rule._solve(after.G, removed, after.share) @ M
@@ -282,5 +288,5 @@ class MixedPointRule(Mixed, PointRule):
             G = after.G[np.ix_(others, others)]
             w[others] = self.rule._place(replace(after, G=G, points=after.points - own))
         else:
-            w[:m] = self.rule._solve(after.G[:m, :m], after.removed, after.share)
+            w[:m] = self.rule._at(after.scale)._solve(after.G[:m, :m], after.removed, after.share)
         return w @ M

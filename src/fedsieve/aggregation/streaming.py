@@ -96,7 +96,7 @@ def _combine(
     m = len(rows.data)
     if isinstance(rule, GramRule):
         G = added(map(gram, parts())) if rule.reads_gram else np.zeros((m, m))
-        w = rule._solve(G, rows.removed, rows.share)
+        w = rule._at(rows.scale)._solve(G, rows.removed, rows.share)
         return _joined((weighted_sum(w, part.data) for part in parts()), k), w if explain else None
     if isinstance(rule, PointRule):
         G = added(gram(part, rule._points(part)) for part in parts())

@@ -34,6 +34,10 @@ from fedsieve.randomness import Streams
 Mechanism = GaussianMechanism | IntegerMechanism
 """Clip and noise."""
 
+LARGEST_MESSAGE = 2.0**10
+"""Clips: the most that the server lets a message of summed records over b be long. An honest one is
+about one clip long at most."""
+
 EVERYTHING: Offers = frozenset(itertools.product(get_args(Unit), get_args(Trust)))
 """What algorithms offer that send one vector, computed once a round."""
 
@@ -253,23 +257,25 @@ class ServerNoise:
         self, mechanism: Mechanism | None, stack: Tensor, round_: int, aggregate: Aggregate
     ) -> Tensor:
         """The mean over n, with noise on the sum."""
-        mean = aggregate(self.admitted(mechanism, stack))
         if mechanism is None:
-            return mean
+            return aggregate(stack)
+        # in float64: beside the largest messages that are admitted, no digit of a record is rounded
+        mean = aggregate(self.admitted(mechanism, stack).double())
         n, b = len(stack), mechanism.batch
         noised = mechanism.release((mean * (n * b))[None], [self.streams.noise(round_)])
-        return noised.messages[0] / n
+        return (noised.messages[0] / n).to(stack)
 
     def admitted(self, mechanism: Mechanism | None, stack: Tensor) -> Tensor:
         """Unusable messages as zero: left out, they would raise every other one's weight.
 
         At client level the server clips once more, so that no client has more weight than its own.
+        At record level it clips far above any honest message, which moves no two neighbours apart:
+        a message without bound would drown the records, and the noise, in the sum's rounding.
         """
         if mechanism is None:
             return stack
-        if mechanism.unit == "record":
-            return usable(stack)
-        return clipped(stack, Clip(mechanism.clip / mechanism.batch))[0]
+        one = 1 / mechanism.batch if mechanism.unit == "client" else LARGEST_MESSAGE
+        return clipped(stack, Clip(mechanism.clip * one))[0]
 
     def multiplier(self, mechanism: Mechanism, cohort: Cohort) -> float:
         """Sigma."""

@@ -258,6 +258,11 @@ def _setting(
 ) -> Setting:
     from fedsieve.privacy.settings import Setting
 
+    if unit == "client" and sampling_rate != 1:
+        raise ValueError(
+            f"sampling_rate={sampling_rate} with unit='client': whether a client takes part is no "
+            "secret, so nothing is gained from it; allowed is 1"
+        )
     return Setting(
         noise_multiplier,
         sampling_rate,

@@ -27,6 +27,9 @@ _RAW = {
     "clipped_fraction": "share of private gradients above the clip, of the whole cohort",
     "unusable": "share of private records whose gradient was not finite",
     "signal_norm": "norm of the clipped sums before the noise",
+    "noise_norm": "norm of the very noise that was drawn: beside a message it tells what it hides",
+    "seconds_client": "how long private batches took, which tells how large they were",
+    "seconds_sample": "how long private batches took to draw, which tells how large they were",
     "aggregation_error": "distance of the aggregate from the honest messages' mean",
 }
 """Columns of metrics.parquet that are computed from private records, or from who is honest."""

@@ -22,11 +22,14 @@ multiplier about 2e-4) and for the first part of a search (about 2e-3)."""
 WIDEST = 1e-3  # spacing beyond which the curve's tail is no longer resolved
 MOST_POINTS = 100_000  # of one step: dp-accounting builds them in Python, 4 us each
 MOST_COMPOSED = 4_000_000  # of the composition: complex FFTs of this length take 0.2 GB and 1.5 s
+MOST_RARE = 10**12  # steps over the rate: beyond, the library makes room for tails of terabytes
 LEAST_DELTA = 1e-10  # the FFT's rounding, about 1e-16 a point, must stay far below delta
 
 
 def grid_spacing(events: tuple[Event, ...], relation: Relation, fineness: float = FINE) -> float:
     """Spacing of the common loss grid, or infinity where no affordable grid is tight."""
+    if any(e.steps > MOST_RARE * e.sampling_rate for e in events):
+        return math.inf
     widest_step = max(_range(e, relation) for e in events)
     wanted = min(WIDEST, fineness * min(_deviation(e, relation) for e in events))
     spacing = max(wanted, widest_step / MOST_POINTS * fineness / FINE)

@@ -18,6 +18,7 @@ What it cannot notice is that the whole file was replaced by an older copy of it
 
 from __future__ import annotations
 
+import operator
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -109,8 +110,9 @@ class ClientLedger:
             LedgerError: The charge could not be written.
             ValueError: A negative round.
         """
-        if round_ < 0:
-            raise ValueError(f"round_={round_} must be >= 0")
+        round_ = operator.index(round_)  # a number of numpy would be another row
+        if not 0 <= round_ < 2**63:
+            raise ValueError(f"round_={round_} must be >= 0 and below 2^63")
         self._step("asked")
         with self._explained("nothing was sent"):
             kept = self._kept(run, round_, terms)
@@ -119,7 +121,9 @@ class ClientLedger:
             self.limits.refuse(terms)
             self._refuse_excess(terms)
         self._step("checked")
-        made = bytes(make())
+        made = make()
+        if not isinstance(made, bytes):
+            raise TypeError(f"make gave {type(made).__name__}; allowed are bytes")
         self._step("made")
         with self._explained("nothing was sent"), self._alone():
             self._step("locked")
@@ -162,7 +166,7 @@ class ClientLedger:
                 "UPDATE sent SET message = NULL WHERE data = ? AND run = ? AND round < ?",
                 self.data,
                 run,
-                before,
+                operator.index(before),
             )
 
     def close(self) -> None:

@@ -267,6 +267,8 @@ def epochs(releases: int, batches: int) -> int:
         >>> epochs(0, 20), epochs(1, 20), epochs(20, 20), epochs(21, 20)
         (0, 1, 1, 2)
     """
+    if releases < 0:
+        raise ValueError(f"steps={releases} must be an integer >= 0")
     return -(-releases // batches)
 
 

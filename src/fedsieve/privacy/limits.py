@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from fedsieve.privacy._budget import Budget
-from fedsieve.privacy.guarantee import Event, Law, Relation, Sampling, Unit
+from fedsieve.privacy.guarantee import LEAST_VARIANCE, Event, Law, Relation, Sampling, Unit
 
 
 class RefusedError(RuntimeError):
@@ -26,7 +26,7 @@ class Terms:
         steps: Noisy sums that the message is computed from, >= 1.
         law: Of the noise.
         variance: Of Skellam noise, and only of it, in units of the integers, > 0: what it costs
-            depends on it.
+            depends on it. Whatever a server names, no more is counted on than mechanisms keep to.
         sampling: How records come to the steps; `Limits.refuse` accepts Poisson samples only.
 
     Raises:
@@ -43,6 +43,8 @@ class Terms:
 
     def __post_init__(self) -> None:
         _ = self.event
+        if self.variance is not None:
+            object.__setattr__(self, "variance", min(self.variance, float(LEAST_VARIANCE)))
         if self.steps < 1:
             raise ValueError(f"steps={self.steps} must be >= 1: a message releases something")
         if not (math.isfinite(self.clip) and self.clip > 0):
@@ -135,6 +137,11 @@ class Limits:
             beyond.append(
                 f"sampling={terms.sampling!r} is asked for; accepted is poisson: an epoch is paid "
                 "for whole when it begins, and the terms of one message do not tell where it does"
+            )
+        if self.unit == "client" and terms.sampling_rate != 1:
+            beyond.append(
+                f"sampling_rate={terms.sampling_rate} is asked for; accepted is 1 at client level: "
+                "whether a client takes part is no secret, so nothing is gained from it"
             )
         if beyond:
             raise RefusedError("; ".join(beyond))
