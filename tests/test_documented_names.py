@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
-from fedsieve.cli import app
 from fedsieve.experiments.schema import schema
+from tests.cli.telling import every_command
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
@@ -58,20 +57,7 @@ def classes() -> set[str]:
     return names
 
 
-def commands() -> set[tuple[str, ...]]:
-    """The words of every command, groups included."""
-    found: set[tuple[str, ...]] = {()}
-
-    def walk(command: Any, words: tuple[str, ...]) -> None:
-        for name, inner in getattr(command, "commands", {}).items():
-            found.add((*words, name))
-            walk(inner, (*words, name))
-
-    walk(typer.main.get_command(app), ())
-    return found
-
-
-CLASSES, COMMANDS, SCHEMA = classes(), commands(), schema()
+CLASSES, COMMANDS, SCHEMA = classes(), every_command(), schema()
 
 
 def is_key(dotted: str) -> bool:

@@ -1,8 +1,13 @@
-"""What a command left behind, and what bad input is answered with."""
+"""Which commands there are, what one left behind, and what bad input is answered with."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
+
+import typer
+
+from fedsieve.cli import app
 
 
 class Told(SimpleNamespace):
@@ -20,3 +25,16 @@ def bad_input(told: Told) -> str:
     assert told.err.startswith("error: ")
     assert told.err.count("\n") == 1
     return told.err
+
+
+def every_command() -> set[tuple[str, ...]]:
+    """The words of every command and of every group of commands."""
+    found: set[tuple[str, ...]] = set()
+
+    def walk(command: Any, words: tuple[str, ...]) -> None:
+        found.add(words)
+        for name, inner in getattr(command, "commands", {}).items():
+            walk(inner, (*words, name))
+
+    walk(typer.main.get_command(app), ())
+    return found

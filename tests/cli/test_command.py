@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from fedsieve._version import __version__
-from tests.cli.telling import Told, bad_input
+from tests.cli.telling import Told, bad_input, every_command
 
 
 def test_help_loads_nothing_heavy_and_has_no_colours() -> None:
@@ -46,6 +47,28 @@ def test_help(call: Callable[..., Told], words: tuple[str, ...]) -> None:
     assert told.code == 0
     assert told.out.startswith("Usage: fedsieve")
     assert max(map(len, told.out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("words", sorted(every_command()), ids=" ".join)
+def test_every_help_fits_80_columns(call: Callable[..., Told], words: tuple[str, ...]) -> None:
+    told = call(*words, "--help")
+    assert told.code == 0
+    assert max(map(len, told.out.splitlines())) <= 80
+    for example in re.findall(r"Example: (.*)\n(.*)", told.out):
+        assert not example[1].strip(), "an example is a line that can be copied whole"
+
+
+@pytest.mark.parametrize("words", [(), ("data",)])
+def test_no_summary_of_a_command_is_cut(call: Callable[..., Told], words: tuple[str, ...]) -> None:
+    assert "..." not in call(*words).out.split("Commands:")[1]
+
+
+def test_the_arena_counts_its_rules_and_attacks(call: Callable[..., Told]) -> None:
+    from fedsieve.experiments.arena import plan
+
+    ours = plan.load()
+    counted = f"{len(ours.setup.arena.rules)} rules, {len(ours.attacks)} attacks"
+    assert counted in " ".join(call("arena", "--help").out.split())
 
 
 def test_version(call: Callable[..., Told]) -> None:

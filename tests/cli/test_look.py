@@ -42,6 +42,16 @@ def test_init_prints_or_writes_the_demo(call: Callable[..., Told], tmp_path: Pat
     assert "mine.toml exists" in bad_input(call("init", "mine.toml"))
 
 
+def test_init_tells_of_a_directory_that_it_makes(call: Callable[..., Told], tmp_path: Path) -> None:
+    told = call("init", "a/b/my run.toml")
+    assert (tmp_path / "a" / "b" / "my run.toml").is_file()
+    assert told.err == (
+        "wrote a/b/my run.toml in the new directory a/b; "
+        "run it with: fedsieve run 'a/b/my run.toml'\n"
+    )
+    assert "new directory" not in call("init", "a/b/other.toml").err
+
+
 def test_show(call: Callable[..., Told], invented: Callable[..., Path], tmp_path: Path) -> None:
     finished = str(invented(tmp_path / "finished", rounds=2))
     told = call("show", finished)

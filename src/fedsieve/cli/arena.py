@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def arena(
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="FILE", help="Plan (TOML); default: MNIST, 12 rules, 8 attacks."),
+        typer.Argument(metavar="FILE", help="Plan (TOML); default: MNIST, 12 rules, 9 attacks."),
     ] = None,
     settings: Settings = None,
     out: Annotated[
