@@ -15,35 +15,20 @@ from torch import nn
 
 import fedsieve
 from fedsieve.algorithms.parts import COUNTS
-from fedsieve.experiments import run as running
 from fedsieve.experiments import statement, toml
 from fedsieve.experiments.build import Objects, build
 from fedsieve.experiments.released import released
 from fedsieve.experiments.run_directory import RunDirectory
 from fedsieve.experiments.toml import ConfigError
 from fedsieve.learning.data import Dataset
-from fedsieve.learning.datasets.own import from_arrays
 from fedsieve.privacy import IntegerMechanism, epsilon
 from fedsieve.privacy.accounting import RDP_INTEGER
 from fedsieve.privacy.guarantee import kept_variance
 from fedsieve.simulation.loop import Simulation
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 INTEGERS = ("discrete-gaussian", "skellam")
-
-
-@pytest.fixture(scope="module")
-def own() -> Dataset:
-    rng = np.random.default_rng(0)
-    patterns = rng.integers(0, 150, size=(3, 1, 4, 4))
-    y = rng.integers(3, size=240)
-    x = (patterns[y] + rng.integers(0, 100, size=(240, 1, 4, 4))).astype(np.uint8)
-    return from_arrays(x[:180], y[:180], x[180:], y[180:], mean=0.5, std=0.3)
-
-
-@pytest.fixture(autouse=True)
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves the figures out: they take longer than everything else."""
-    monkeypatch.setattr(running, "report", lambda _: None)
 
 
 def settings(privacy: dict[str, Any], **changes: Any) -> dict[str, Any]:

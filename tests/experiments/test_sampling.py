@@ -14,7 +14,6 @@ import pytest
 import torch
 
 import fedsieve
-from fedsieve.experiments import run as running
 from fedsieve.experiments import statement, toml
 from fedsieve.experiments.build import Objects, build
 from fedsieve.experiments.released import released
@@ -24,6 +23,8 @@ from fedsieve.learning.data import Batch, Dataset, Shards
 from fedsieve.learning.datasets.own import from_arrays
 from fedsieve.privacy import Sampling, epsilon
 from fedsieve.simulation.loop import Simulation
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 WAYS: tuple[Sampling, ...] = ("shuffled", "random-allocation")
 DELTA = 1e-5
@@ -36,12 +37,6 @@ def own() -> Dataset:
     y = rng.integers(3, size=260)
     x = (patterns[y] + rng.integers(0, 100, size=(260, 1, 4, 4))).astype(np.uint8)
     return from_arrays(x[:200], y[:200], x[200:], y[200:], mean=0.5, std=0.3)
-
-
-@pytest.fixture(autouse=True)
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves the figures out: they take longer than everything else."""
-    monkeypatch.setattr(running, "report", lambda _: None)
 
 
 def settings(

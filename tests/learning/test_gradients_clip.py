@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,40 +12,10 @@ from fedsieve.learning.flat import FlatModel
 from fedsieve.learning.gradients import PerSampleGradients
 from fedsieve.learning.layers import _bilinear
 from fedsieve.learning.layers._factors import squared
-from fedsieve.learning.layout import Entries, InputBasis, Keep, Layout
+from fedsieve.learning.layout import Entries, InputBasis, Keep
+from tests.learning.gradient_cases import Layered, Mixing, clipped
 
 TOLERANCE = 1e-5
-
-
-@dataclass(frozen=True)
-class Layered:
-    layout: Layout
-    maps: tuple
-
-    @property
-    def d(self):
-        return self.layout.d
-
-    @property
-    def k(self):
-        return sum(m.width(s) for m, s in zip(self.maps, self.layout.slots, strict=True))
-
-
-@dataclass(frozen=True)
-class Mixing:
-    matrix: torch.Tensor
-    maps = None
-
-    @property
-    def d(self):
-        return self.matrix.shape[1]
-
-    @property
-    def k(self):
-        return self.matrix.shape[0]
-
-    def project(self, x):
-        return x @ self.matrix.t()
 
 
 def subspace(kind, layout, generator):
@@ -190,8 +158,7 @@ def test_an_honest_cancelling_record_keeps_its_gradient():
     for counts in ((2, 3), (0, 5), (1, 1, 1, 2)):
         found = engine.clipped_sums(model.read(), x, y, counts, clip=0.3)
         torch.testing.assert_close(found.norms, norms, rtol=1e-4, atol=0.0)
-        scaled = rows * (0.3 / norms).clamp(max=1.0)[:, None]
-        expected = torch.stack([part.sum(0) for part in scaled.split(counts)])
+        expected, _ = clipped(rows, counts, 0.3)
         torch.testing.assert_close(found.sums.double(), expected, rtol=0.0, atol=1e-5)
 
 

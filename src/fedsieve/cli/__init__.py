@@ -34,16 +34,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command("demo")(_demo.demo)
+app.command("demo", short_help="Compare four ways of training under attack.")(_demo.demo)
 app.command("run")(_train.run)
 app.command("resume")(_train.resume)
-app.command("arena")(_arena.arena)
+app.command("arena", short_help="Play every rule against every attack.")(_arena.arena)
 app.command("reproduce")(_papers.reproduce)
 app.command("list")(_look.list_)
 app.command("show")(_look.show)
 app.command("report")(_look.report)
 app.add_typer(_data.app, name="data")
-app.add_typer(_privacy.app, name="privacy")
+app.add_typer(
+    _privacy.app, name="privacy", short_help="Convert between noise, rounds and epsilon; explain."
+)
 app.command("schema")(_look.schema)
 app.command("init")(_look.init)
 app.command("version")(_look.version)

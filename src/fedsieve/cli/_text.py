@@ -27,11 +27,20 @@ def pairs(rows: Iterable[tuple[str, str]], indent: int = 0) -> str:
     lines = []
     for name, value in held:
         first = f"{'':{indent}}{name:<{left}}"
-        wrapped = textwrap.wrap(
-            value, width(), initial_indent=first, subsequent_indent=" " * (indent + left)
-        )
-        lines += wrapped or [first.rstrip()]
+        lines.append(filled(value, first, " " * (indent + left)) or first.rstrip())
     return "\n".join(lines)
+
+
+def filled(text: str, first: str = "", others: str = "") -> str:
+    """A paragraph in lines that fit; names and paths stay whole, to be copied."""
+    return textwrap.fill(
+        text,
+        width(),
+        initial_indent=first,
+        subsequent_indent=others,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
 
 
 def say(text: str) -> None:

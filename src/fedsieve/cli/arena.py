@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedsieve.cli._options import DataDir, JsonProgress, Quiet, Settings
 from fedsieve.cli._text import note, pairs, say, width
 
 if TYPE_CHECKING:
@@ -18,26 +19,18 @@ if TYPE_CHECKING:
 def arena(
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="FILE", help="Plan (TOML); default: MNIST, 12 rules, 8 attacks."),
+        typer.Argument(metavar="FILE", help="Plan (TOML); default: MNIST, 12 rules, 9 attacks."),
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting; may be repeated."),
-    ] = None,
+    settings: Settings = None,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out", "-o", metavar="DIR", help="Directory, continued if begun; default: runs/arena."
         ),
     ] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option("--data-dir", metavar="DIR", help="Directory with the data set's files."),
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the result as JSON; progress as JSON on stderr.")
-    ] = False,
+    data_dir: DataDir = None,
+    quiet: Quiet = False,
+    as_json: JsonProgress = False,
 ) -> None:
     """Play every rule against every attack, and show what each pair leaves.
 

@@ -40,9 +40,9 @@ def list_(data_dir: DataDir = None) -> None:
     say(pairs(rows))
 
 
-@app.command()
+@app.command(short_help="Download a data set and verify it.")
 def fetch(
-    name: Annotated[str, typer.Argument(help="Data set.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Data set.")],
     data_dir: Annotated[
         Path | None,
         typer.Option(
@@ -65,10 +65,10 @@ def fetch(
         raise typer.Exit(1) from error
 
 
-@app.command()
+@app.command(short_help="Compare every copy on this machine with its checksums.")
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME...", help="Data sets; default: all.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Data sets; default: all.")
     ] = None,
     data_dir: DataDir = None,
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fedsieve.cli._options import DataDir
 from fedsieve.cli._text import say
 
 
@@ -17,9 +18,7 @@ def demo(
     ] = None,
     data: Annotated[str, typer.Option(help="Data set.")] = "fashion-mnist-subset",
     epsilon: Annotated[float, typer.Option(help="Epsilon of every client.")] = 4.0,
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", metavar="DIR", help="Where the data set is.")
-    ] = None,
+    data_dir: DataDir = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of each run.")] = 300,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the table only.")] = False,
 ) -> None:

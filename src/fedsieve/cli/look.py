@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import textwrap
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fedsieve.cli._text import note, pairs, say, width
+from fedsieve.cli._options import Json
+from fedsieve.cli._text import filled, note, pairs, say
 from fedsieve.registry import ROOMS
 
 
@@ -22,7 +23,7 @@ def list_(
             autocompletion=lambda: list(ROOMS),
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List the components that a configuration can name."""
     from fedsieve.registry import components
@@ -45,7 +46,7 @@ def list_(
 
 def show(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the run.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Print the summary of a run, or how far it has come."""
     from fedsieve.experiments import statement
@@ -58,7 +59,7 @@ def show(
     elif run.summary:
         say(pairs(statement.rows(run.summary)))
         for paragraph in statement.privacy(run.summary, run.config):
-            say("\n" + textwrap.fill(paragraph, width()))
+            say("\n" + filled(paragraph))
     else:
         say(
             f"{run.label}: not finished, {run.table.num_rows} of {run.config.get('rounds')} rounds "
@@ -68,7 +69,7 @@ def show(
 
 def report(
     directories: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="Run directories; several are compared.")
+        list[Path], typer.Argument(metavar="DIR", help="Run directories; several are compared.")
     ],
     out: Annotated[
         Path | None,
@@ -113,8 +114,9 @@ def init(
         raise ConfigError(f"{file} exists; choose another name or delete it")
     from fedsieve.experiments.files import write_text
 
+    made = "" if file.parent.exists() else f" in the new directory {file.parent}"
     write_text(file, text)
-    note(f"wrote {file}; run it with: fedsieve run {file}")
+    note(f"wrote {file}{made}; run it with: fedsieve run {shlex.quote(str(file))}")
 
 
 def version() -> None:

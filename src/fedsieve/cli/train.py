@@ -12,16 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from fedsieve.cli._options import DataDir, JsonProgress, Quiet, Settings
 from fedsieve.cli._text import note, pairs, say
 
 if TYPE_CHECKING:
     from fedsieve.experiments.config import Config
     from fedsieve.experiments.run import Result
-
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print the summary as JSON; progress as JSON on stderr.")
-]
 
 
 def run(
@@ -29,24 +25,18 @@ def run(
         Path | None,
         typer.Argument(metavar="FILE", help="Configuration (TOML); default: the demo's."),
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting; may be repeated."),
-    ] = None,
+    settings: Settings = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="DIR", help="Run directory; default: runs/NAME."),
     ] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option("--data-dir", metavar="DIR", help="Directory with the data set's files."),
-    ] = None,
+    data_dir: DataDir = None,
     quiet: Quiet = False,
-    as_json: Json = False,
+    as_json: JsonProgress = False,
 ) -> None:
     """Train a model.
 
-    Example: fedsieve run --set data.name=mnist --set privacy.epsilon=1 --out runs/first
+    Example: fedsieve run --set privacy.epsilon=1 --out runs/first
     """
     from fedsieve.experiments import toml
 
@@ -69,7 +59,7 @@ def run(
 def resume(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the run.")],
     quiet: Quiet = False,
-    as_json: Json = False,
+    as_json: JsonProgress = False,
 ) -> None:
     """Continue a run that was interrupted, from its last checkpoint.
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from fedsieve.experiments import toml
-from fedsieve.experiments.progress import Style
 from fedsieve.experiments.report import report
 from fedsieve.experiments.run import run
+from fedsieve.experiments.voices import Style
 
 CLIENTS, BYZANTINE, ROUNDS, DELTA, SEED = 20, 4, 300, 1e-5, 7
 DATA, EPSILON = "fashion-mnist-subset", 4.0

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
-import time
-from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Protocol
 
 from rich.console import Console, Group
 from rich.live import Live as Display
@@ -14,33 +11,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from fedsieve.experiments import statement
+from fedsieve.experiments.voices import AboveBar, Lines, Objects, Silence, Style, Voice
 
-Style = Literal["auto", "plain", "quiet", "json"]
-"""``auto``: live on a terminal, else plain; ``json``: one JSON object per evaluated round."""
-
-EVERY = 10.0  # seconds between two plain lines
 TERMS = ("delta", "privacy_unit", "neighbouring_relation", "sampling", "accountant")
 
 
-class Teller(Protocol):
-    """Tells of a run; a context manager around it."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-    def say(self, sentence: str) -> None:
-        """Tell one sentence."""
-        ...
-
-    def warn(self, sentence: str) -> None:
-        """Tell one sentence that nobody may miss, however little he wants to be told."""
-        ...
+class Teller(Voice, Protocol):
+    """Tells of a run."""
 
     def round(self, row: dict[str, Any]) -> None:
         """Tell of a finished round; a row with an epsilon holds its `statement.terms` too."""
@@ -58,109 +35,55 @@ def teller(style: Style, rounds: int, done: int = 0) -> Teller:
     return Plain(rounds)
 
 
-class Quiet:
-    """Tells nothing but warnings, on standard error."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def say(self, sentence: str) -> None:
-        """Nothing."""
-
-    def warn(self, sentence: str) -> None:
-        """The sentence on a line of standard error."""
-        sys.stderr.write(sentence + "\n")
-        sys.stderr.flush()
+class Quiet(Silence):
+    """Tells nothing but warnings."""
 
     def round(self, row: dict[str, Any]) -> None:
         """Nothing."""
 
 
-class Json(Quiet):
-    """One JSON object per evaluated round on standard error; the summary has standard output.
-
-    A warning is such an object too.
-    """
-
-    def warn(self, sentence: str) -> None:
-        """The sentence under the key "warning"."""
-        super().warn(json.dumps({"warning": sentence}))
+class Json(Objects):
+    """One JSON object per evaluated round."""
 
     def round(self, row: dict[str, Any]) -> None:
         """The round's figures, if it was evaluated."""
         if row.get("accuracy") is not None:
             kept = {k: row.get(k) for k in ("round", "accuracy", "loss", "epsilon", "bits_up")}
-            kept |= {k: row[k] for k in TERMS if k in row}
-            sys.stderr.write(json.dumps(kept) + "\n")
-            sys.stderr.flush()
+            self.tell(kept | {k: row[k] for k in TERMS if k in row})
 
 
-class Plain(Quiet):
+class Plain(Lines):
     """A line every ten seconds, and for the first and the last round."""
 
     def __init__(self, rounds: int) -> None:
-        self._rounds = rounds
-        self._console = Console(soft_wrap=True, markup=False, highlight=False)
-        self._told = -EVERY
+        super().__init__(rounds)
         self._seen: dict[str, Any] = {}
-
-    def say(self, sentence: str) -> None:
-        """The sentence on a line."""
-        self._console.print(sentence)
-
-    def warn(self, sentence: str) -> None:
-        """The sentence on a line."""
-        self.say(sentence)
 
     def round(self, row: dict[str, Any]) -> None:
         """The round's figures, now and then."""
         self._seen = _latest(self._seen, row)
-        done, now = row["round"] + 1, time.monotonic()
-        if now - self._told < EVERY and done < self._rounds:
-            return
-        self._told = now
-        told = f"round {done}/{self._rounds}  {_figures(self._seen)}  {_spent(self._seen)}"
-        self._console.print(told.rstrip())
+        done = row["round"] + 1
+        if self.is_due(done):
+            told = f"round {done}/{self.total}  {_figures(self._seen)}  {_spent(self._seen)}"
+            self.say(told.rstrip())
 
 
-class Live:
+class Live(AboveBar):
     """A bar with accuracy, bits and the time left; below it the privacy that was spent."""
 
     def __init__(self, rounds: int, done: int) -> None:
-        self._console = Console()
+        console = Console()
         self._progress = Progress(
             TextColumn("round {task.completed}/{task.total}"),
             BarColumn(bar_width=16),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(compact=True),
-            console=self._console,
+            console=console,
         )
         self._task = self._progress.add_task("", total=rounds, completed=done, figures="")
         self._seen: dict[str, Any] = {}
-        self._display = Display(get_renderable=self._drawn, console=self._console, transient=True)
-
-    def __enter__(self) -> Self:
-        self._display.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._display.stop()
-
-    def say(self, sentence: str) -> None:
-        """The sentence above the bar."""
-        self._console.print(sentence, highlight=False, markup=False)
-
-    def warn(self, sentence: str) -> None:
-        """The sentence above the bar."""
-        self.say(sentence)
+        display = Display(get_renderable=self._drawn, console=console, transient=True)
+        super().__init__(console, display)
 
     def round(self, row: dict[str, Any]) -> None:
         """Move the bar."""
@@ -178,7 +101,7 @@ def _latest(seen: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
 def _figures(row: dict[str, Any]) -> str:
     parts = []
     if "accuracy" in row:
-        parts.append(f"accuracy {100 * row['accuracy']:.1f} %")
+        parts.append(f"accuracy {100 * row['accuracy']:.1f}%")
     if row.get("senders"):
         parts.append(f"{row['bits_up'] / row['senders'] / 8000:.1f} kB up")
     return "  ".join(parts)

@@ -26,7 +26,7 @@ from fedsieve.experiments.config import Config
 from fedsieve.experiments.files import atomically
 from fedsieve.experiments.interrupts import deferred_interrupt
 from fedsieve.experiments.manifest import manifest, refuse_another
-from fedsieve.experiments.progress import Style, teller
+from fedsieve.experiments.progress import teller
 from fedsieve.experiments.report import report
 from fedsieve.experiments.run_directory import (
     JOURNAL,
@@ -34,6 +34,7 @@ from fedsieve.experiments.run_directory import (
     RunDirectory,
 )
 from fedsieve.experiments.summary import remarks, summarise
+from fedsieve.experiments.voices import Style
 from fedsieve.learning.partitions import class_histogram
 from fedsieve.privacy import BudgetExceededError, Ledger
 from fedsieve.simulation.checkpoint import (

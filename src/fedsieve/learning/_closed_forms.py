@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from types import TracebackType
 
 import torch
 from torch import Tensor
@@ -44,13 +43,8 @@ class ClosedForms:
         self.taps.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.taps.__exit__(kind, value, traceback)
+    def __exit__(self, *_: object) -> None:
+        self.taps.__exit__()
 
     @torch.no_grad()
     def sums(self, theta: Tensor, work: Work) -> None:

@@ -51,11 +51,7 @@ class Dct:
         check_settings(self.k, self.refresh)
 
     def plan(
-        self,
-        layout: Layout,
-        round: int,  # noqa: A002, ARG002 - the word of the form
-        seed: int,  # noqa: ARG002
-        history: Tensor | None,  # noqa: ARG002
+        self, layout: Layout, round: int, seed: int, history: Tensor | None
     ) -> LayeredSubspace:
         """The basis for this model.
 

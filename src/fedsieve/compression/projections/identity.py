@@ -32,11 +32,7 @@ class Identity:
         check_settings(self.k, self.refresh)
 
     def plan(
-        self,
-        layout: Layout,
-        round: int,  # noqa: A002, ARG002 - the word of the form
-        seed: int,  # noqa: ARG002
-        history: Tensor | None,  # noqa: ARG002
+        self, layout: Layout, round: int, seed: int, history: Tensor | None
     ) -> LayeredSubspace:
         """The identity of the model's R^d.
 

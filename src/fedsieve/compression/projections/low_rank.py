@@ -58,11 +58,7 @@ class LowRank:
         return self.refresh > 0
 
     def plan(
-        self,
-        layout: Layout,
-        round: int,  # noqa: A002 - the word of the form
-        seed: int,
-        history: Tensor | None,
+        self, layout: Layout, round: int, seed: int, history: Tensor | None
     ) -> LayeredSubspace:
         """The directions of this round; random ones as long as nothing was released.
 

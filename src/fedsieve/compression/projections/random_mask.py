@@ -53,11 +53,7 @@ class RandomMask:
         check_settings(self.k, self.refresh)
 
     def plan(
-        self,
-        layout: Layout,
-        round: int,  # noqa: A002 - the word of the form
-        seed: int,
-        history: Tensor | None,  # noqa: ARG002
+        self, layout: Layout, round: int, seed: int, history: Tensor | None
     ) -> LayeredSubspace:
         """The mask of this round.
 

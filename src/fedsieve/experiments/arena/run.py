@@ -16,8 +16,8 @@ from fedsieve.experiments.arena.telling import Teller, teller
 from fedsieve.experiments.build import Built, build
 from fedsieve.experiments.config import Config
 from fedsieve.experiments.interrupts import Wish, deferred_interrupt
-from fedsieve.experiments.progress import Style
 from fedsieve.experiments.run import manifest_of
+from fedsieve.experiments.voices import Style
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,12 @@ def _greet(told: Teller, plan: Plan, built: Built, left: int) -> None:
     lineup, n = plan.setup.arena, plan.setup.federation.clients
     told.say(built.dataset.source)
     told.say(
-        f"{len(lineup.rules)} rules, {len(plan.attacks)} attacks and none, "
-        f"f={', '.join(map(str, lineup.byzantine))} of n={n}, seeds {len(lineup.seeds)}: "
-        f"{left} runs to play, {processes(lineup.workers, max(left, 1))} at a time"
+        f"{_number(len(lineup.rules), 'rule')}, {_number(len(plan.attacks), 'attack')} and none, "
+        f"f={', '.join(map(str, lineup.byzantine))} of n={n}, "
+        f"{_number(len(lineup.seeds), 'seed')}: {_number(left, 'run')} to play, "
+        f"{processes(lineup.workers, max(left, 1))} at a time"
     )
+
+
+def _number(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"

@@ -60,6 +60,7 @@ _FORMS: dict[type[nn.Module], Form] = {
 def form_of(layer: nn.Module) -> Form | None:
     """The closed form of a layer; ``None`` if it has none.
 
-    The type must match exactly: a subclass may compute something else.
+    Args:
+        layer: Any module. Its type must match exactly: a subclass may compute something else.
     """
     return _FORMS.get(type(layer))

@@ -58,7 +58,12 @@ class Positions:
 
 @dataclass(frozen=True)
 class Segments:
-    """Coefficients (B,) of the samples, and how many consecutive samples each client has."""
+    """The samples of a batch by client.
+
+    Args:
+        coefficients: What each sample's gradient is multiplied by, (B,).
+        counts: How many consecutive samples each client has, n numbers whose sum is B.
+    """
 
     coefficients: Tensor
     counts: list[int]
@@ -166,6 +171,9 @@ def squared(rows: Tensor) -> Tensor:
 
     One long float32 sum stagnates (2^20 equal numbers: 4e-4 too small), so it is cut into blocks.
     A row of small numbers, whose squares underflow, is done again in float64.
+
+    Args:
+        rows: (B, width), of any floating dtype.
     """
     whole = rows.shape[1] // BLOCK * BLOCK
     squares = _norms(rows[:, whole:]).double().square_()

@@ -16,7 +16,16 @@ from fedsieve.learning.layers._factors import Factor, Rows
 
 
 def generic(layer: nn.Module, a: Tensor, delta: Tensor) -> dict[str, Factor]:
-    """Per-sample vector-Jacobian products of any module that maps one tensor to one tensor."""
+    """Per-sample vector-Jacobian products of any module that maps one tensor to one tensor.
+
+    Args:
+        layer: The module.
+        a: What went in, (B, ...).
+        delta: The derivative of the summed loss by what came out, (B, ...).
+
+    Returns:
+        The gradients, each (B, size of the parameter), by the parameter's name.
+    """
     parameters = {name: p.detach() for name, p in layer.named_parameters()}
 
     def pull(one: Tensor, derivative: Tensor) -> dict[str, Tensor]:
@@ -36,6 +45,10 @@ def vmapped(function: Callable[..., Any], in_dims: Any) -> Callable[..., Any]:
     """``torch.func.vmap`` without its warnings about operations that it runs one by one.
 
     Who takes this slow path has been told so already, in words about their model.
+
+    Args:
+        function: What is done with one sample.
+        in_dims: The dimension of the samples in each argument, as ``torch.func.vmap`` takes it.
     """
     each = torch.func.vmap(function, in_dims, randomness="different")
 

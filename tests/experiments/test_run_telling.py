@@ -1,0 +1,116 @@
+"""What a run tells while it goes on."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fedsieve
+from fedsieve.learning.data import Dataset
+from tests.experiments.small_runs import PRIVATE, settings
+
+TERMS = "(delta 1e-05, record, add-remove, Poisson sampling, PLD)"
+
+
+@pytest.fixture
+def told(
+    own: Dataset, capsys: pytest.CaptureFixture[str]
+) -> Callable[[Any], tuple[list[str], list[str]]]:
+    """The lines on standard output and standard error of a private run in a style."""
+
+    def run(style: Any) -> tuple[list[str], list[str]]:
+        fedsieve.run(settings(privacy=PRIVATE), data=own, progress=style)
+        out, err = capsys.readouterr()
+        return out.splitlines(), err.splitlines()
+
+    return run
+
+
+@pytest.mark.parametrize("style", ["plain", "auto"])
+def test_plain_lines(told: Callable[[Any], tuple[list[str], list[str]]], style: str) -> None:
+    out, err = told(style)
+    assert err == []
+    assert out[0].startswith("own: 180 training and 60 test examples from arrays of the caller")
+    assert out[1].startswith("round 1/6  ")
+    assert out[-1].startswith("round 6/6  accuracy ")
+    assert out[-1].endswith(TERMS)
+    assert re.search(r"  epsilon [\d.]+ \(", out[-1])
+    assert " kB up" in out[-1]
+    assert len(out) == 3
+    assert "\x1b" not in "".join(out)
+
+
+def test_json_lines_on_standard_error(
+    told: Callable[[Any], tuple[list[str], list[str]]],
+) -> None:
+    out, err = told("json")
+    assert out == []
+    rounds = [json.loads(line) for line in err]
+    assert [one["round"] for one in rounds] == [1, 3, 5]
+    terms = {
+        "delta": 1e-5,
+        "privacy_unit": "record",
+        "neighbouring_relation": "add-remove",
+        "sampling": "Poisson",
+        "accountant": "PLD (dp-accounting, pessimistic)",
+    }
+    for one in rounds:
+        assert set(one) == {"round", "accuracy", "loss", "epsilon", "bits_up", *terms}
+        assert one | terms == one
+
+
+def test_quiet_is_silent(told: Callable[[Any], tuple[list[str], list[str]]]) -> None:
+    assert told("quiet") == ([], [])
+
+
+def test_on_a_terminal_the_sentence_is_told_once_and_the_bar_leaves_nothing_behind(
+    told: Callable[[Any], tuple[list[str], list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    out, err = told("auto")
+    text = "\n".join(out)
+    assert text.count("180 training and 60 test examples") == 1
+    assert err == []
+    assert "6/6" in text
+    drawn = [line for line in re.split(r"[\n\r]|\x1b\[[\d;?]*[A-Za-z]", text) if "epsilon" in line]
+    assert drawn
+    assert all(TERMS in line and len(line) <= 80 for line in drawn)
+
+
+def test_rounds_that_were_skipped_are_told(own: Dataset, capsys: pytest.CaptureFixture[str]):
+    result = fedsieve.run(
+        settings(
+            federation={"clients": 6, "byzantine": 1, "dropout": 0.7},
+            aggregation={"rule": "trimmed-mean"},
+            rounds=20,
+        ),
+        data=own,
+    )
+    skipped = sum(result.metrics.column("skipped").to_pylist())
+    assert 0 < skipped < 20
+    assert f"{skipped} of 20 rounds left the model as it was" in capsys.readouterr().err
+
+
+def test_divergence_is_told(capsys: pytest.CaptureFixture[str]):
+    hasty = {"name": "dshb", "lr": 1e30, "batch": 10}
+    fedsieve.run(settings(data={"name": "diabetes"}, algorithm=hasty))
+    assert "training diverged" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_damaged_newest_checkpoint_is_told(
+    own: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    fedsieve.run(settings(), tmp_path, data=own)
+    (tmp_path / "summary.json").unlink()
+    state = sorted((tmp_path / "checkpoints").iterdir())[-1] / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:-1] + b"?")
+    capsys.readouterr()
+    fedsieve.resume(tmp_path, data=own)
+    assert "is damaged; going on from round 3" in capsys.readouterr().err
