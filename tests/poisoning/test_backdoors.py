@@ -279,11 +279,11 @@ def test_every_way_of_sending_carries_every_backdoor(backdoor):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: BadNets(target=-1), "target=-1 must be >= 0"),
+        (lambda: BadNets(target=-1), "target=-1 must be an integer >= 0"),
         (lambda: BadNets(fraction=0.0), r"fraction=0.0 must lie in \(0, 1\]"),
         (lambda: DBA(fraction=1.5), r"fraction=1.5 must lie in \(0, 1\]"),
-        (lambda: Patch(0), "size=0 must be >= 1"),
-        (lambda: Patch(2, "left"), "position='left' must be one of"),
+        (lambda: Patch(0), "size=0 must be an integer >= 1"),
+        (lambda: Patch(2, "left"), "position='left' is not one of"),
         (lambda: EdgeCase(target=1, source=1), "source=1 must be another class than target"),
         (lambda: EdgeCase(source=2, file="x"), "source=2 and file='x' are both given"),
         (lambda: EdgeCase(tail=0.0), r"tail=0.0 must lie in \(0, 1\]"),

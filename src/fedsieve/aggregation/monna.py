@@ -16,6 +16,7 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
+from fedsieve._arguments import integer
 from fedsieve.aggregation._door import FloatArray, Rows, TooManyFaultyClients
 from fedsieve.aggregation._gram import PointRule, Products, nearest_mean
 from fedsieve.aggregation.facts import Facts
@@ -51,8 +52,7 @@ class MoNNA(PointRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.pivot, bool) or not isinstance(self.pivot, int) or self.pivot < 0:
-            raise ValueError(f"pivot={self.pivot!r} must be an integer >= 0, the row of a client")
+        integer(self, "pivot")
 
     def breakdown(self, n: int) -> int:
         """2f < n."""

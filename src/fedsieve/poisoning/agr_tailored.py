@@ -17,10 +17,12 @@ halve, up where it is accepted and down where it is not.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from torch import Tensor
 
-from fedsieve.poisoning._directions import Direction, check_direction, perturbation
+from fedsieve._arguments import choice
+from fedsieve.poisoning._directions import Direction, perturbation
 from fedsieve.poisoning._line_search import question
 from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, unit
 from fedsieve.registry import register
@@ -48,7 +50,7 @@ class AGRTailored(MessageAttack):
     direction: Direction = "std"
 
     def __post_init__(self) -> None:
-        check_direction(self.direction)
+        choice(self, "direction", get_args(Direction))
 
     @property
     def knowledge(self) -> Knowledge:

@@ -12,13 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 from scipy.special import ndtri
 from torch import Tensor
 
+from fedsieve._arguments import flag, real
 from fedsieve.poisoning._directions import perturbation
 from fedsieve.poisoning._line_search import REACH, line_search
-from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, check_strength
+from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene
 from fedsieve.registry import register
 
 
@@ -43,8 +43,8 @@ class ALIE(MessageAttack):
 
     def __post_init__(self) -> None:
         if self.strength != "published":
-            otherwise = "'published', or None for a line search"
-            check_strength(self.strength, least=-np.inf, otherwise=otherwise)
+            real(self, "strength", none="for a line search, or 'published'")
+        flag(self, "partial")
         if self.partial and self.strength is None:
             raise ValueError(
                 "partial=True needs a strength, such as 'published': a line search knows the "

@@ -252,23 +252,6 @@ class MessageAttack(Attack):
         return {}
 
 
-def check_strength(
-    strength: float | str | None, least: float, otherwise: str = "None for a line search"
-) -> None:
-    """Refuse a strength that is neither ``None`` nor a finite number >= least."""
-    if strength is None:
-        return
-    if isinstance(strength, str) or not (np.isfinite(strength) and strength >= least):
-        allowed = "finite" if least == -np.inf else f"finite and >= {least:g}"
-        raise ValueError(f"strength={strength!r} must be {allowed}, or {otherwise}")
-
-
-def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Refuse a word that is not among the allowed ones."""
-    if value not in allowed:
-        raise ValueError(f"{name}={value!r} is not one of {', '.join(allowed)}")
-
-
 def squared_distances(rows: Tensor) -> Tensor:
     """Squared distances of the rows (m, k) from each other, (m, m) float64."""
     X = rows.double()

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedsieve._arguments import flag
 from fedsieve.poisoning._directions import gaussian
 from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, squared_distances
 from fedsieve.registry import register
@@ -40,9 +41,15 @@ class FangKrum(MessageAttack):
 
     Args:
         partial: Let the malicious clients' own honest messages stand for those of the others.
+
+    Raises:
+        ValueError: ``partial`` is not a bool.
     """
 
     partial: bool = False
+
+    def __post_init__(self) -> None:
+        flag(self, "partial")
 
     @property
     def uses_own(self) -> bool:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedsieve._arguments import flag
 from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene
 from fedsieve.registry import register
 
@@ -34,9 +35,15 @@ class FangTrimmedMean(MessageAttack):
 
     Args:
         partial: Estimate the honest values from the malicious clients' own honest messages.
+
+    Raises:
+        ValueError: ``partial`` is not a bool.
     """
 
     partial: bool = False
+
+    def __post_init__(self) -> None:
+        flag(self, "partial")
 
     @property
     def uses_own(self) -> bool:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedsieve._arguments import real
 from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene
 from fedsieve.registry import register
 
@@ -37,8 +38,7 @@ class IndexPoisoning(MessageAttack):
     strength: float | None = None
 
     def __post_init__(self) -> None:
-        if self.strength is not None and not 0 < self.strength <= 1:
-            raise ValueError(f"strength={self.strength} must lie in (0, 1], or be None for 0.01")
+        real(self, "strength", above=0, most=1, none="for 0.01")
 
     @property
     def knowledge(self) -> Knowledge:

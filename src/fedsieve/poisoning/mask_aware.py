@@ -19,13 +19,13 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
+from fedsieve._arguments import integer, real
 from fedsieve.poisoning._line_search import line_search
 from fedsieve.poisoning.attack import (
     Knowledge,
     Memory,
     MessageAttack,
     Scene,
-    check_strength,
     zeros,
 )
 from fedsieve.registry import register
@@ -54,9 +54,8 @@ class MaskAware(MessageAttack):
     uses_own: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_strength(self.strength, least=0)
-        if self.horizon < 1:
-            raise ValueError(f"horizon={self.horizon} must be >= 1")
+        real(self, "strength", least=0, none="for a line search")
+        integer(self, "horizon", 1)
 
     @property
     def knowledge(self) -> Knowledge:

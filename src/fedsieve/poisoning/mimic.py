@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedsieve._arguments import integer
 from fedsieve.poisoning.attack import Knowledge, Memory, MessageAttack, Scene, unit
 from fedsieve.registry import register
 
@@ -40,8 +41,7 @@ class Mimic(MessageAttack):
     warm_up: int = 20
 
     def __post_init__(self) -> None:
-        if self.warm_up < 1:
-            raise ValueError(f"warm_up={self.warm_up} must be >= 1")
+        integer(self, "warm_up", 1)
 
     @property
     def knowledge(self) -> Knowledge:

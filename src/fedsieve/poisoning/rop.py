@@ -19,12 +19,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from fedsieve._arguments import real
 from fedsieve.poisoning._directions import gaussian
 from fedsieve.poisoning.attack import (
     Knowledge,
     MessageAttack,
     Scene,
-    check_strength,
     unit,
     zeros,
 )
@@ -50,9 +50,8 @@ class ROP(MessageAttack):
     uses_last: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_strength(self.strength, least=0, otherwise="None for 1")
-        if not 0 <= self.relocation <= 1:
-            raise ValueError(f"relocation={self.relocation} must lie in [0, 1]")
+        real(self, "strength", least=0, none="for 1")
+        real(self, "relocation", least=0, most=1)
 
     @property
     def knowledge(self) -> Knowledge:

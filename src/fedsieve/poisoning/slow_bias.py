@@ -20,12 +20,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from fedsieve._arguments import real
 from fedsieve.poisoning.attack import (
     Knowledge,
     Memory,
     MessageAttack,
     Scene,
-    check_strength,
     unit,
     zeros,
 )
@@ -49,7 +49,7 @@ class SlowBias(MessageAttack):
     uses_own: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_strength(self.strength, least=0, otherwise="None for 0.1")
+        real(self, "strength", least=0, none="for 0.1")
 
     @property
     def knowledge(self) -> Knowledge:
