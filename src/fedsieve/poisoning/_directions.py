@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedsieve.poisoning.attack import unit
+from fedsieve.poisoning.attack import deviation, unit
 
 Direction = Literal["mean", "sign", "std"]
 AnyDirection = Literal["mean", "sign", "std", "own", "random"]
@@ -30,7 +30,7 @@ def perturbation(direction: Direction, messages: Tensor) -> Tensor:
         return -unit(mean)
     if direction == "sign":
         return -mean.sign()
-    return -(messages - mean).square().mean(dim=0).sqrt()
+    return -deviation(messages, mean)
 
 
 def gaussian(rng: np.random.Generator, shape: tuple[int, ...], like: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from torch import Tensor
 from fedsieve._arguments import choice
 from fedsieve.poisoning._directions import Direction, perturbation
 from fedsieve.poisoning._line_search import question
-from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, unit
+from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, length, unit
 from fedsieve.registry import register
 
 GAMMA = 10.0  # where the search starts, in honest standard deviations; the paper's range is 10..50
@@ -59,7 +59,7 @@ class AGRTailored(MessageAttack):
 
     def craft(self, scene: Scene) -> Tensor:
         """The message mu + gamma p."""
-        p = unit(perturbation(self.direction, scene.honest)) * scene.std.norm()
+        p = unit(perturbation(self.direction, scene.honest)) * length(scene.std)
         if scene.f == 0 or not p.any():
             return scene.rows(scene.mean)
         ask = question(scene, p, scene.mean)

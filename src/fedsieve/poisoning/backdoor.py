@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fedsieve._arguments import instance
-from fedsieve.poisoning.attack import MessageAttack, RecordAttack, Records, Scene
+from fedsieve.poisoning.attack import MessageAttack, RecordAttack, Records, Scene, length
 
 
 class Backdoor(RecordAttack):
@@ -82,9 +82,9 @@ def own_messages(scene: Scene) -> Tensor:
 
 def shortened(messages: Tensor, norm: float | Tensor) -> Tensor:
     """The messages (f, k), none longer than ``norm``; a new tensor."""
-    lengths = messages.norm(dim=1, keepdim=True).clamp(min=torch.finfo(messages.dtype).tiny)
+    lengths = length(messages)[:, None].clamp(min=torch.finfo(torch.float64).tiny)
     factors: Tensor = (norm / lengths).clamp(max=1.0)
-    return messages * factors
+    return messages * factors.to(messages)
 
 
 def full_boost(scene: Scene, server_lr: float) -> float:

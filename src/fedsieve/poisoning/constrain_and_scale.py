@@ -26,7 +26,7 @@ from torch import Tensor
 
 from fedsieve._arguments import choice, real
 from fedsieve.learning.nearness import Distance, Nearness
-from fedsieve.poisoning.attack import Knowledge, Scene
+from fedsieve.poisoning.attack import Knowledge, Scene, length
 from fedsieve.poisoning.backdoor import (
     Backdoor,
     SentBackdoor,
@@ -90,5 +90,5 @@ class ConstrainAndScale(SentBackdoor):
     def craft(self, scene: Scene) -> Tensor:
         """min(boost, S / ||x||) x, where x is what poisoned training gives each client."""
         boost = full_boost(scene, self.server_lr) if self.boost is None else self.boost
-        norm = scene.honest.norm(dim=1).median() if self.norm is None else self.norm
+        norm = length(scene.honest).median() if self.norm is None else self.norm
         return shortened(boost * own_messages(scene), norm)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from fedsieve._arguments import real
-from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene
+from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, length
 from fedsieve.registry import register
 
 
@@ -53,7 +53,7 @@ class IndexPoisoning(MessageAttack):
         by_magnitude = size.sum(dim=0).argsort(stable=True)
         users = (size > 0).sum(dim=0)[by_magnitude]
         rare = by_magnitude[users.argsort(stable=True)[:m]]
-        r = torch.linalg.vector_norm(scene.honest, dim=1).median()
+        r = length(scene.honest).median()
         signs = torch.from_numpy(scene.rng.choice([-1.0, 1.0], size=m)).to(scene.honest)
         message = torch.zeros_like(scene.honest[0])
         message[rare] = signs * r / m**0.5

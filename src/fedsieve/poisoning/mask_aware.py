@@ -26,6 +26,7 @@ from fedsieve.poisoning.attack import (
     Memory,
     MessageAttack,
     Scene,
+    length,
     zeros,
 )
 from fedsieve.registry import register
@@ -82,6 +83,6 @@ class MaskAware(MessageAttack):
         aim = scene.memory.get("aim")
         if aim is None or scene.foresee is None:
             return True
-        now = float(scene.project(aim).norm())
-        later = [float(scene.foresee(i).project(aim).norm()) for i in range(1, self.horizon + 1)]
+        now = float(length(scene.project(aim)))
+        later = [float(length(scene.foresee(i).project(aim))) for i in range(1, self.horizon + 1)]
         return now >= float(np.quantile([now, *later], QUARTILE))

@@ -25,6 +25,7 @@ from fedsieve.poisoning.attack import (
     Knowledge,
     MessageAttack,
     Scene,
+    length,
     unit,
     zeros,
 )
@@ -64,10 +65,10 @@ class ROP(MessageAttack):
         r = zeros(scene) if scene.last is None else scene.last.to(mu)
         c = unit(self.relocation * r + (1 - self.relocation) * mu)
         q = _across(mu, c)
-        if q.norm() <= 1e-6 * mu.norm():
+        if length(q) <= 1e-6 * length(mu):
             q = _across(gaussian(scene.rng, (scene.k,), mu), c)
         z = 1.0 if self.strength is None else self.strength
-        return scene.rows(r - z * scene.std.norm() * unit(q))
+        return scene.rows(r - z * length(scene.std) * unit(q))
 
 
 def _across(x: Tensor, c: Tensor) -> Tensor:

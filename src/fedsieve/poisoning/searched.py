@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-import torch
 from torch import Tensor
 
 from fedsieve._arguments import choice, real
@@ -24,6 +23,7 @@ from fedsieve.poisoning.attack import (
     Knowledge,
     MessageAttack,
     Scene,
+    length,
     unit,
 )
 from fedsieve.registry import register
@@ -77,4 +77,4 @@ class LineSearch(MessageAttack):
             p = -scene.seen(partial=True).mean(dim=0)
         else:
             p = perturbation(self.direction, scene.honest)
-        return unit(p).mul_(torch.linalg.vector_norm(scene.std))
+        return unit(p).mul_(length(scene.std))

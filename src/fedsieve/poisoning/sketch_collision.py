@@ -21,7 +21,7 @@ from torch import Tensor
 from fedsieve._arguments import real
 from fedsieve.poisoning._directions import gaussian
 from fedsieve.poisoning._line_search import line_search
-from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, unit
+from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, length, unit
 from fedsieve.registry import register
 
 ITERATIONS = 50
@@ -53,7 +53,7 @@ class SketchCollision(MessageAttack):
 
     def craft(self, scene: Scene) -> Tensor:
         """The message mu + tau ||s|| v."""
-        v = collision(scene) * scene.std.norm()
+        v = collision(scene) * length(scene.std)
         if self.strength is None:
             return line_search(scene, v, scene.mean).rows
         return scene.rows(scene.mean + self.strength * v)
