@@ -58,14 +58,17 @@ class MoNNA(PointRule):
         """2f < n."""
         return minority(n)
 
+    def check(self, n: int) -> None:
+        """Refuse 2f >= n, and a pivot that is no row."""
+        super().check(n)
+        if self.pivot >= n:
+            raise ValueError(f"pivot={self.pivot} with n={n} clients; allowed are 0..{n - 1}")
+
     def kappa(self, n: int) -> float | None:  # noqa: ARG002
         """0 for f = 0; otherwise none is known to us."""
         return 0.0 if self.f == 0 else None
 
     def _points(self, rows: Rows) -> Tensor:
-        n = len(rows.usable)
-        if self.pivot >= n:
-            raise ValueError(f"pivot={self.pivot} with n={n} clients; allowed are 0..{n - 1}")
         if not rows.usable[self.pivot]:
             raise TooManyFaultyClients(f"the message of the trusted pivot={self.pivot} is unusable")
         at = int(np.count_nonzero(rows.usable[: self.pivot]))
