@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedsieve.aggregation import NNM, CenteredClipping, Facts
+from fedsieve.aggregation import NNM, CenteredClipping, Facts, aggregate_blocks
 
 
 def loop(X, v, tau, iterations, p=None):
@@ -27,6 +27,38 @@ def test_equals_the_published_loop(scale):
         np.testing.assert_allclose(rule(X), loop(X, v0, tau, L), rtol=1e-9, atol=1e-12 * scale)
         p = rng.uniform(1, 1.2, 9)
         np.testing.assert_allclose(rule(X, weights=p), loop(X, v0, tau, L, p), atol=1e-9 * scale)
+
+
+EXTREMES = {
+    torch.float64: [0.0, 1e-320, 1e-300, 1e-200, 1e-100, 1.0, 1e100, 1e200, 1e300],
+    torch.float32: [0.0, 1e-41, 1e-37, 1e-20, 1.0, 1e20, 1e37],
+}
+
+
+@pytest.mark.parametrize("dtype", EXTREMES)
+def test_lengths_at_the_ends_of_the_numbers(dtype):
+    """Right to the digits of the longest vector, wherever messages, centre and radius lie."""
+    rng = np.random.default_rng(4)
+    X, v0 = (torch.from_numpy(rng.normal(size=shape)) for shape in ((9, 5), 5))
+    for a in EXTREMES[dtype]:
+        for b in EXTREMES[dtype]:
+            Y, v = (a * X).to(dtype), (b * v0).to(dtype)
+            size = max(a, b) or 1.0
+            for tau in (1e-320, 1e-200, 1.0, 1e200, 1e308):
+                out = CenteredClipping(2, tau=tau, v0=v)(Y)
+                with np.errstate(over="ignore"):
+                    slow = loop(Y.double().numpy() / size, v.double().numpy() / size, tau / size, 3)
+                digits = 1e-5 if size > torch.finfo(dtype).tiny else 2e-2
+                np.testing.assert_allclose(out.double() / size, slow, atol=digits)
+            assert CenteredClipping(2, v0=v)(Y).isfinite().all()
+
+
+def test_a_centre_far_off_is_left_where_it_is_by_a_short_radius():
+    X = np.random.default_rng(5).normal(size=(9, 3))
+    rule = CenteredClipping(2, tau=1.0, v0=np.full(3, 1e200))
+    np.testing.assert_array_equal(rule(X), np.full(3, 1e200))
+    parts = aggregate_blocks(rule, [X[:, :1], X[:, 1:]]).vector
+    np.testing.assert_array_equal(parts, np.full(3, 1e200))
 
 
 def test_starts_from_the_most_central_message():

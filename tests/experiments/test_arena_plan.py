@@ -135,3 +135,11 @@ def test_what_may_change_while_an_arena_waits(planned) -> None:
     changed = unlike(begun, planned("arena.byzantine=[0,2]", "rounds=8"))
     assert changed == {"rounds": ("7", "8"), "arena.byzantine": ("[0, 2, 5]", "[0, 2]")}
     assert json.loads(unlike(begun, planned("projection.k=5"))["projection.k"][1]) == 5
+
+
+def test_root_records_are_kept_for_those_rules_that_look_at_some():
+    plan = load(overrides=["arena.rules=['fltrust','mean']", "aggregation.root_records=50"])
+    sizes = {cell.rule: plan.config(cell).aggregation.root_records for cell in plan.cells()}
+    assert sizes == {"fltrust": 50, "mean": 0}
+    assert plan.base().aggregation.root_records == 0
+    assert plan.setup.aggregation.root_records == 50

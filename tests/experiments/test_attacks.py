@@ -97,7 +97,6 @@ def test_an_attack_is_refused_what_it_is_denied() -> None:
         ("attack.name=fang-trimmed-mean", "attack.partial=true"),
         ("attack.name=label-flip",),
         ("attack.name=gaussian",),
-        ("attack.name=none",),
         ("attack.name=edge-case",),
         ("attack.name=model-replacement", "attack.backdoor=dba"),
         ("attack.name=neurotoxin", "attack.norm=1.0"),

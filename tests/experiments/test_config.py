@@ -219,7 +219,7 @@ def test_the_mean_is_not_bounded() -> None:
 
 def test_pre_aggregators_are_bounded_too() -> None:
     many = {"clients": 10, "byzantine": 6}
-    with pytest.raises(ConfigError, match=r"aggregation\.pre='nnm' with 10 clients"):
+    with pytest.raises(ConfigError, match=r"rule='nnm >> \w.*' with 10 clients.* allowed is 4"):
         parse({"federation": many, "aggregation": {"rule": "mean", "pre": ["nnm"]}})
 
 

@@ -77,8 +77,9 @@ def test_an_option_waits_for_the_default_rule():
 def test_every_one_whose_arguments_have_defaults_can_be_named(family):
     for part in components(family):
         named = {"pre": [part.name]} if family == "pre-aggregator" else {"rule": part.name}
+        root = {"root_records": 9} if part.name == "fltrust" else {}
         built = options.rule(
-            Config(aggregation={"rule": "mean", "f": 1, "root_records": 9, **named}).aggregation
+            Config(aggregation={"rule": "mean", "f": 1} | root | named).aggregation
         )
         assert built.f == 1
 

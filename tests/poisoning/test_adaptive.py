@@ -182,7 +182,7 @@ def test_rop_is_orthogonal_to_its_reference_and_of_the_declared_length(scene):
     [
         (lambda: ROP(relocation=1.5), r"relocation=1.5 must lie in \[0, 1\]"),
         (lambda: ROP(strength=-1), "or None for 1"),
-        (lambda: MaskAware(horizon=0), "horizon=0 must be >= 1"),
+        (lambda: MaskAware(horizon=0), "horizon=0 must be an integer >= 1"),
         (lambda: MaskAware(strength=-1), "strength=-1 must be finite and >= 0"),
         (lambda: SketchCollision(strength=math.nan), "strength=nan must be finite"),
         (lambda: HideInNoise(strength=-2), "or None for 1"),

@@ -1,6 +1,7 @@
 """The first attacks against slow transcriptions, and what every searched strength must reach."""
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -98,6 +99,17 @@ def test_published_z():
     for f in (0, 5):
         with pytest.raises(ValueError, match=rf"f={f} with n=10 must lie in 1\.\.4"):
             published_z(10, f)
+
+
+def test_published_z_never_turns_round():
+    """The formula is below 0 for f = 1 and even n alone, and 0 for f = 1 and odd n."""
+    for n in range(3, 60):
+        for f in range(1, (n - 1) // 2 + 1):
+            supporters = n // 2 + 1 - f
+            formula = NormalDist().inv_cdf((n - f - supporters) / (n - f))
+            assert published_z(n, f) == pytest.approx(max(formula, 0), abs=1e-12)
+            assert (formula < -1e-9) == (f == 1 and n % 2 == 0)
+    assert published_z(4, 1) == published_z(5, 1) == 0
 
 
 def test_foe():

@@ -279,11 +279,11 @@ def test_every_way_of_sending_carries_every_backdoor(backdoor):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: BadNets(target=-1), "target=-1 must be >= 0"),
+        (lambda: BadNets(target=-1), "target=-1 must be an integer >= 0"),
         (lambda: BadNets(fraction=0.0), r"fraction=0.0 must lie in \(0, 1\]"),
         (lambda: DBA(fraction=1.5), r"fraction=1.5 must lie in \(0, 1\]"),
-        (lambda: Patch(0), "size=0 must be >= 1"),
-        (lambda: Patch(2, "left"), "position='left' must be one of"),
+        (lambda: Patch(0), "size=0 must be an integer >= 1"),
+        (lambda: Patch(2, "left"), "position='left' is not one of"),
         (lambda: EdgeCase(target=1, source=1), "source=1 must be another class than target"),
         (lambda: EdgeCase(source=2, file="x"), "source=2 and file='x' are both given"),
         (lambda: EdgeCase(tail=0.0), r"tail=0.0 must lie in \(0, 1\]"),
@@ -334,3 +334,35 @@ def test_half_life():
     assert half_life([], [], stop=1) is None
     # evaluated every fifth round: the rate during is that of round 9
     assert half_life([4, 9, 14, 19], [0.5, 1.0, 0.6, 0.3], stop=12) == 8
+
+
+@pytest.mark.parametrize("f", [1, 2, 3, 4, 5, 10, 16, 20])
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_parts_of_a_distributed_patch_make_up_the_whole(f, size):
+    """Every pixel is in one part, no part is empty, and sizes differ by one at most."""
+    trigger = Patch(size, "top-left")
+    black = torch.zeros(1, 5, 5, dtype=torch.uint8)
+    parts = DBA(trigger=trigger).parts(f)
+    assert parts == min(f, size**2)
+    drawn = torch.stack([trigger.stamp(black, 1, part, parts)[0] for part in range(parts)])
+    assert torch.equal(drawn.sum(dim=0), trigger.stamp(black, 1)[0].long())
+    sizes = drawn.sum(dim=(1, 2))
+    assert sizes.min() >= 1
+    assert sizes.max() - sizes.min() <= 1
+    assert (size, f) != (4, 4) or all(drawn[i, i, :4].all() for i in range(4))  # the paper's bars
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: BadNets(trigger="a cross"), "trigger='a cross' must be a fedsieve.poisoning"),
+        (lambda: Neurotoxin(backdoor="badnets"), "backdoor='badnets' must be a fedsieve.poisoning"),
+        (lambda: Patch(2.0), "size=2.0 must be an integer >= 1"),
+        (lambda: Patch(True), "size=True must be an integer >= 1"),
+        (lambda: Patch(2, ["center"]), r"position=\['center'\] is not one of"),
+    ],
+)
+def test_what_is_no_trigger_and_no_backdoor_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+    assert Patch(np.int64(2)) == Patch(2)

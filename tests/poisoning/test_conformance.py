@@ -77,6 +77,39 @@ def test_honest_messages_without_any_spread(scene, name, options, value):
             assert rows.isfinite().all()
 
 
+@pytest.mark.parametrize(("name", "options"), FORMS, ids=str)
+@pytest.mark.parametrize("size", [0.0, 1e-41, 1e30])
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize(("h", "f", "k"), [(1, 0, 1), (1, 1, 1), (6, 2, 4)])
+def test_numbers_whose_squares_leave_float32(scene, name, options, size, alone, h, f, k):
+    """All rows of that size, or one alone beside ordinary ones; what is kept is finite as well."""
+    made = scene(h, f, k, dtype=torch.float32)
+    honest, own, last = made.honest.clone(), made.own, made.last
+    honest[: 1 if alone else h] *= size
+    if not alone:
+        own, last = own * size, last * size
+    s = scene(honest=honest, own=own, last=last, f=f, k=k)
+    attack = ATTACKS[name].build(**options)
+    for rows in played(attack, s):
+        assert name == "garbage" or rows.isfinite().all()
+        assert all(kept.isfinite().all() for kept in attack.remember(s, rows).values())
+
+
+SCALES = [name for name in MESSAGE if name not in ("garbage", "gaussian", "hide-in-noise")]
+
+
+@pytest.mark.parametrize("name", [name for name in SCALES if name != "fang-krum"])
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_an_attack_is_the_same_in_any_unit(scene, name, size):
+    """Those without a length of their own; Fang's on Krum halves to a tie that rounding decides."""
+    one = scene(6, 2, 4, dtype=torch.float32)
+    other = scene(honest=one.honest * size, own=one.own * size, last=one.last * size, k=4)
+    options = {"strength": 0.5} if "strength" in ATTACKS[name].factory.__dataclass_fields__ else {}
+    attack = ATTACKS[name].build(**options)
+    for rows, same in zip(played(attack, one), played(attack, other), strict=True):
+        torch.testing.assert_close(same / size, rows, rtol=1e-3, atol=1e-3)
+
+
 class DeniedError(Exception):
     """Something was looked at that the attack did not say it needs."""
 

@@ -131,5 +131,5 @@ def test_bucketing_heals_the_median_of_unlike_clients(scene):
 
 
 def test_warm_up_must_be_a_number_of_rounds():
-    with pytest.raises(ValueError, match="warm_up=0 must be >= 1"):
+    with pytest.raises(ValueError, match="warm_up=0 must be an integer >= 1"):
         Mimic(warm_up=0)

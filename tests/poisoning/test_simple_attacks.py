@@ -125,7 +125,7 @@ def test_index_poisoning_takes_what_nobody_sends(scene):
         (lambda: Garbage(kind="zip"), "kind='zip' is not one of nan, inf, huge, bytes"),
         (lambda: IndexPoisoning(strength=0.0), r"strength=0.0 must lie in \(0, 1\]"),
         (lambda: RandomLabels(strength=2), r"must lie in \[0, 1\]"),
-        (lambda: ALIE(strength="strong"), "'published', or None for a line search"),
+        (lambda: ALIE(strength="strong"), "None for a line search, or 'published'"),
     ],
 )
 def test_settings_out_of_range_are_refused(make, message):

@@ -19,7 +19,9 @@ from fedsieve.aggregation._compiled_gram import squared_norms
 from fedsieve.aggregation._threads import summed
 
 FloatArray = NDArray[np.float64]
-ClientWeights = Tensor | NDArray[np.floating] | Sequence[float]
+Vector = Tensor | NDArray[np.floating]
+ClientWeights = Vector | Sequence[float]
+KINDS = (torch.float32, torch.float64, np.dtype(np.float32), np.dtype(np.float64))
 
 GROSS = 1e100  # squared, and multiplied by another such square, it still fits a float64
 MODEST = 1e15  # norms in [1/MODEST, MODEST] are trusted as float32 and need no rescaling
@@ -55,17 +57,20 @@ class Rows:
     scale: float
     span: tuple[int, int] | None = None
 
-    def cut(self, vector: Tensor, name: str) -> Tensor:
+    def cut(self, vector: Vector, name: str) -> Tensor:
         """The part of a vector of messages' length that belongs to ``data``, in its kind.
 
         Raises:
-            ValueError: It has another length.
+            ValueError: It has another length, or a number beyond the range of the messages' type.
         """
         width = self.data.shape[1]
         start, k = self.span or (0, width)
         if len(vector) != k:
             raise ValueError(f"{name} has {len(vector)} numbers; allowed are {k}")
-        return vector.detach()[start : start + width].to(self.data)
+        part = as_tensor(vector, name)[start : start + width].to(self.data)
+        if not part.isfinite().all():
+            raise ValueError(f"{name} has a number beyond the range of {part.dtype}, the messages'")
+        return part
 
     def mixed(self, data: Tensor, share: FloatArray | None) -> Rows:
         """Rows that were made of these, on the same scale."""
@@ -74,16 +79,61 @@ class Rows:
         return replace(self, data=data, share=share, reference=int(order[(len(order) - 1) // 2]))
 
 
+def as_tensor(values: Vector, name: str = "stack") -> Tensor:
+    """The values as a tensor outside autograd, sharing memory where that is possible.
+
+    Raises:
+        ValueError: They are no dense tensor or array, or of another type than float32 and float64.
+    """
+    if not isinstance(values, Tensor | np.ndarray):
+        raise ValueError(f"{name} is a {type(values).__name__}; allowed are tensors and arrays")
+    if values.dtype not in KINDS:
+        raise ValueError(f"{name} has dtype {values.dtype}; allowed are float32 and float64")
+    if isinstance(values, Tensor):
+        if values.layout != torch.strided:
+            raise ValueError(f"{name} is sparse; allowed are dense tensors and arrays")
+        return values.detach()
+    array = np.ascontiguousarray(values)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
 def check_stack(stack: Tensor) -> None:
     """Refuse what is not a non-empty (n, k) float32 or float64 tensor."""
     if stack.ndim != 2 or 0 in stack.shape:
         raise ValueError(f"stack has shape {tuple(stack.shape)}; allowed is (n, k) with n, k >= 1")
-    if stack.dtype not in (torch.float32, torch.float64):
+    if stack.dtype not in KINDS:
         raise ValueError(f"stack has dtype {stack.dtype}; allowed are float32 and float64")
 
 
-def admit(stack: Tensor, weights: ClientWeights | None, f: int) -> Rows:
+def vector(part: object, name: str) -> None:
+    """Refuse what is neither ``None`` nor a finite vector, and leave a tensor in its place.
+
+    Args:
+        part: A frozen dataclass under construction.
+        name: The field: a tensor or array (k,), k >= 1.
+
+    Raises:
+        ValueError: With its type, dtype, shape or first number that is not finite.
+    """
+    if (given := getattr(part, name)) is None:
+        return
+    v = as_tensor(given, name)
+    if v.ndim != 1 or len(v) == 0:
+        raise ValueError(f"{name} has shape {tuple(v.shape)}; allowed is (k,) with k >= 1")
+    if not (finite := v.isfinite()).all():
+        at = int(finite.logical_not().nonzero()[0])
+        raise ValueError(f"{name}[{at}]={float(v[at])} must be finite")
+    object.__setattr__(part, name, v)  # past the frozen dataclass, which is not finished yet
+
+
+def admit(stack: Tensor, weights: ClientWeights | None, f: int, reach: float = 0.0) -> Rows:
     """Look at every row once and let the usable ones in.
+
+    Args:
+        stack: The messages (n, k).
+        weights: The clients' weights, (n,).
+        f: How many rows may be unusable.
+        reach: Length of the longest vector that the rows are compared with.
 
     Raises:
         ValueError: The client weights are not n finite numbers >= 0 with a positive sum.
@@ -96,7 +146,7 @@ def admit(stack: Tensor, weights: ClientWeights | None, f: int) -> Rows:
     if not (norms[order[-1]] < np.inf and 1 / MODEST < norms[order[(n - 1) // 2]] < MODEST):
         norms = wide_norms(stack)
         finite = norms[np.isfinite(norms)]
-        scale = _middle(finite) or _middle(finite[finite > 0]) or 1.0
+        scale = _middle(finite) or _middle(finite[finite > 0]) or reach or 1.0
     with np.errstate(over="ignore"):
         usable = norms / scale < GROSS  # False for NaN
     removed = n - int(np.count_nonzero(usable))
@@ -106,6 +156,8 @@ def admit(stack: Tensor, weights: ClientWeights | None, f: int) -> Rows:
             f"but f={f} allows at most {min(f, n - 1)}"
         )
     share = None if weights is None else _shares(weights, n, usable)
+    if reach > MODEST * scale:  # then the rows are too short for their own scale to matter
+        scale = reach
     if removed:
         stack, norms = stack[torch.from_numpy(usable).to(stack.device)], norms[usable]
         order = np.argsort(norms, kind="stable")
@@ -118,15 +170,32 @@ def normalised(weights: ClientWeights, n: int) -> FloatArray:
     Raises:
         ValueError: They are not n finite numbers >= 0 with a positive sum.
     """
-    if isinstance(weights, Tensor):
-        weights = weights.detach().cpu().numpy()
-    p = np.asarray(weights, dtype=np.float64)
+    p = numbers(weights, "weights")
     if p.shape != (n,):
         raise ValueError(f"weights have shape {p.shape}; allowed is ({n},), one per client")
     if not np.isfinite(p).all() or p.min() < 0 or p.max() == 0:
         raise ValueError(f"weights={p} must be finite and >= 0, with at least one > 0")
     p = p / p.max()  # first, so that the sum cannot overflow
     return np.asarray(p / p.sum())
+
+
+def numbers(values: ClientWeights, name: str) -> FloatArray:
+    """Integers or real numbers of any type, shape and device as a float64 array.
+
+    Raises:
+        ValueError: They are something else.
+    """
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        found = (values.double() if values.is_floating_point() else values).numpy()
+    else:
+        try:
+            found = np.asarray(values)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} are no list of numbers: {error}") from error
+    if found.dtype.kind not in "iuf":
+        raise ValueError(f"{name} have dtype {found.dtype}; allowed are real numbers")
+    return found.astype(np.float64)
 
 
 def _shares(weights: ClientWeights, n: int, usable: NDArray[np.bool_]) -> FloatArray:
@@ -152,6 +221,11 @@ def row_norms(stack: Tensor) -> FloatArray:
 
     with np.errstate(all="ignore"):
         return np.asarray(np.sqrt(summed(work, X.shape[1], len(X))))
+
+
+def length(vector: Vector) -> float:
+    """Norm of a finite vector (k,), without overflow or underflow of the squares."""
+    return float(wide_norms(as_tensor(vector)[None])[0])
 
 
 def wide_norms(stack: Tensor) -> FloatArray:

@@ -8,16 +8,17 @@ lie far along v. How, is what the filters differ in.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
-
+from fedsieve._arguments import real
 from fedsieve.aggregation._door import FloatArray
 from fedsieve.aggregation._gram import GramRule
 from fedsieve.aggregation._spectral import Turns
 from fedsieve.aggregation.rule import minority
 
+LARGEST = sys.float_info.max
 Step = Callable[[FloatArray, FloatArray], FloatArray]
 
 
@@ -40,10 +41,8 @@ class SpectralFilter(GramRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("sigma", ">= 0"), ("expansion", "> 0")):
-            value = getattr(self, name)
-            if not (0 <= value < np.inf) or (least == "> 0" and value == 0):
-                raise ValueError(f"{name}={value!r} must be finite and {least}")
+        real(self, "sigma", least=0)
+        real(self, "expansion", above=0)
 
     def breakdown(self, n: int) -> int:
         """2f < n."""
@@ -54,7 +53,7 @@ class SpectralFilter(GramRule):
         return 0.0 if self.f == 0 else None
 
     def _at(self, scale: float) -> SpectralFilter:
-        return self if scale == 1 else replace(self, sigma=self.sigma / scale)
+        return self if scale == 1 else replace(self, sigma=min(self.sigma / scale, LARGEST))
 
     def _turned(self, G: FloatArray, c: FloatArray, f: int, step: Step) -> FloatArray:
         """The shares c after at most 2f turns of ``c <- step(c, tau)``.
@@ -64,7 +63,7 @@ class SpectralFilter(GramRule):
         turns = Turns(G)
         for _ in range(2 * f):
             along = turns.spread(c)
-            if along.none or along.variance <= self.expansion * self.sigma**2:
+            if along.none or along.variance <= self.expansion * (self.sigma * self.sigma):
                 break
             stepped = step(c, along.tau)
             if stepped.sum() == 0:

@@ -22,12 +22,12 @@ from torch import Tensor
 
 from fedsieve.aggregation._compiled import summing_kernel
 from fedsieve.aggregation._compiled_gram import centred_gram
-from fedsieve.aggregation._door import ClientWeights, FloatArray, Rows, normalised
+from fedsieve.aggregation._door import ClientWeights, FloatArray, Rows, normalised, numbers
 from fedsieve.aggregation._threads import summed
 from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import Rule, largest_share
 
-LARGEST_WEIGHT = 1e30  # beyond, as tiny messages may get that are brought to a length, use float64
+LARGEST_WEIGHT = 1e30  # beyond, as messages may get that are brought to a length, use float64
 NEAR_TIE = 1e-12  # relative difference below which two distances are equal
 BLOCK = 1 << 18  # entries upcast to float64 at a time: 2 MiB, inside the second-level cache
 DEVICE_BLOCK = 1 << 24  # on a device: few launches, 128 MiB beside the stack
@@ -127,7 +127,8 @@ def squared_distances_to(G: FloatArray, w: FloatArray) -> FloatArray:
 
 def weighted_sum(w: FloatArray, rows: Tensor) -> Tensor:
     """``w^T X`` in the rows' dtype and on their device."""
-    if np.abs(w).max(initial=0) > LARGEST_WEIGHT:
+    most = np.abs(w).max(initial=0)
+    if most and not 1 / LARGEST_WEIGHT < most < LARGEST_WEIGHT:
         return (torch.from_numpy(w).to(rows.device) @ rows.double()).to(rows.dtype)
     return torch.from_numpy(w).to(rows) @ rows
 
@@ -181,14 +182,14 @@ class GramRule(Rule):
         Raises:
             ValueError: Wrong shape, a value that is not finite, or an illegal (n, f).
         """
-        G = gram.detach().cpu().numpy() if isinstance(gram, Tensor) else np.asarray(gram)
+        G = numbers(gram, "gram's numbers")
         n = len(G) if G.ndim else 0
         if n == 0 or G.shape != (n, n) or not np.isfinite(G).all():
             raise ValueError(f"gram of shape {G.shape} must be a finite, non-empty (n, n) matrix")
         self.check(n)
         self._check_weights(client_weights)
         share = None if client_weights is None else normalised(client_weights, n)
-        return torch.from_numpy(self._solve(G.astype(np.float64), 0, share))
+        return torch.from_numpy(self._solve(G, 0, share))
 
     def _at(self, scale: float) -> GramRule:  # noqa: ARG002
         """The rule for messages whose lengths were divided by a scale."""

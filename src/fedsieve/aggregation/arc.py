@@ -12,12 +12,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from fedsieve._arguments import integer
 from fedsieve.aggregation._door import FloatArray
 from fedsieve.aggregation._gram import Products
 from fedsieve.aggregation.clipping import clipped, norms_of
 from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.pre_aggregator import PreAggregator, Reads
-from fedsieve.aggregation.rule import check_breakdown, check_f, minority
+from fedsieve.aggregation.rule import check_breakdown, minority
 from fedsieve.registry import register
 
 
@@ -47,7 +48,7 @@ class ARC(PreAggregator):
     lacks: ClassVar[Facts] = Facts.TRANSLATES | Facts.CONVEX
 
     def __post_init__(self) -> None:
-        check_f(self.f)
+        integer(self, "f")
 
     def breakdown(self, n: int) -> int:
         """2f < n."""

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from fedsieve._arguments import integer
 from fedsieve.aggregation._door import FloatArray
 from fedsieve.aggregation._gram import Products
 from fedsieve.aggregation.facts import Facts
@@ -49,10 +50,8 @@ class Bucketing(PreAggregator):
     lacks: ClassVar[Facts] = Facts.SYMMETRIC | Facts.AVERAGES
 
     def __post_init__(self) -> None:
-        for name, least in (("s", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name}={value!r} must be an integer >= {least}")
+        integer(self, "s", 1)
+        integer(self, "seed")
 
     def breakdown(self, n: int) -> int:
         """Any number; what counts is the rule behind it."""

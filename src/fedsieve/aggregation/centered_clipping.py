@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from fedsieve.aggregation._door import FloatArray, Rows
+from fedsieve._arguments import integer, real
+from fedsieve.aggregation._door import FloatArray, Rows, Vector, length, vector
 from fedsieve.aggregation._gram import PointRule, Products, squared_distances, squared_distances_to
 from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import largest_share, minority
@@ -56,16 +57,13 @@ class CenteredClipping(PointRule):
 
     tau: float | None = None
     iterations: int = 3
-    v0: Tensor | None = field(default=None, compare=False, repr=False)  # a state, not a setting
+    v0: Vector | None = field(default=None, compare=False, repr=False)  # a state, not a setting
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.tau is not None and not 0 < self.tau < np.inf:
-            raise ValueError(f"tau={self.tau} must be finite and > 0, or None")
-        if isinstance(self.iterations, bool) or self.iterations < 1:
-            raise ValueError(f"iterations={self.iterations} must be an integer >= 1")
-        if self.v0 is not None and not (self.v0.ndim == 1 and self.v0.isfinite().all()):
-            raise ValueError(f"v0 of shape {tuple(self.v0.shape)} must be a finite vector (k,)")
+        real(self, "tau", above=0, none="for the (n - f)-th smallest distance")
+        integer(self, "iterations", 1)
+        vector(self, "v0")
 
     @property
     def facts(self) -> Facts:
@@ -84,6 +82,9 @@ class CenteredClipping(PointRule):
     def kappa(self, n: int) -> float | None:  # noqa: ARG002
         """0 where it is the mean; otherwise it depends on tau and v0."""
         return 0.0 if self.f == 0 and Facts.AVERAGES in self.facts else None
+
+    def _reach(self) -> float:
+        return 0.0 if self.v0 is None else length(self.v0)
 
     def _points(self, rows: Rows) -> Tensor:
         return rows.data[:0] if self.v0 is None else rows.cut(self.v0, "v0")[None]

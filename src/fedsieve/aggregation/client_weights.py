@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedsieve.aggregation._door import ClientWeights, normalised
+from fedsieve._arguments import as_real
+from fedsieve.aggregation._door import ClientWeights, normalised, numbers
 from fedsieve.aggregation.no_regret import capped
 
 
@@ -43,10 +44,11 @@ def capped_shares(sizes: ClientWeights, cap: float) -> Tensor:
         >>> capped_shares([10, 10, 20, 960], cap=2.0)
         tensor([0.1250, 0.1250, 0.2500, 0.5000], dtype=torch.float64)
     """
-    n = len(sizes)
-    if not cap >= 1:
+    if not as_real(cap) >= 1:
         raise ValueError(f"cap={cap!r} must be >= 1: shares of at most {cap!r}/n cannot sum to 1")
-    p = normalised(sizes, n)
+    claimed = numbers(sizes, "sizes")
+    n = claimed.size
+    p = normalised(claimed, n)
     heard, most = p > 0, cap / n
     if (k := int(heard.sum())) * cap < n:
         raise ValueError(

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from fedsieve._arguments import real
 from fedsieve.aggregation._door import FloatArray
 from fedsieve.aggregation._gram import Products
 from fedsieve.aggregation.facts import Facts
@@ -42,8 +43,7 @@ class Clipping(PreAggregator):
     lacks: ClassVar[Facts] = Facts.TRANSLATES | Facts.CONVEX | Facts.AVERAGES
 
     def __post_init__(self) -> None:
-        if self.C is not None and not 0 < self.C < np.inf:
-            raise ValueError(f"C={self.C} must be finite and > 0, or None for the median norm")
+        real(self, "C", above=0, none="for the median norm")
 
     @property
     def facts(self) -> Facts:

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedsieve._arguments import integer, real
 from fedsieve.aggregation._door import FloatArray, Rows
 from fedsieve.aggregation._gram import gram, weighted_sum
 from fedsieve.aggregation._spectral import spread
@@ -60,19 +61,14 @@ class DnC(Rule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, value, least in (
-            ("num_iters", self.num_iters, 1),
-            ("b", self.b, 1),
-            ("seed", self.seed, 0),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name}={value!r} must be an integer >= {least}")
-        if not 0 < self.c < np.inf:
-            raise ValueError(f"c={self.c!r} must be finite and > 0")
+        integer(self, "num_iters", 1)
+        integer(self, "b", 1)
+        real(self, "c", above=0)
+        integer(self, "seed")
 
     def breakdown(self, n: int) -> int:
         """2f < n and c f < n."""
-        return min(minority(n), int(np.ceil(n / self.c)) - 1)
+        return int(min(minority(n), np.ceil(n / self.c) - 1))  # n / c may be infinite
 
     def kappa(self, n: int) -> float | None:  # noqa: ARG002
         """0 for f = 0; the literature has none otherwise."""

@@ -23,6 +23,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
+from fedsieve._arguments import integer, real
 from fedsieve.aggregation._door import FloatArray, Rows
 from fedsieve.aggregation._gram import NEAR_TIE, gram, origin, squared_distances, weighted_sum
 from fedsieve.aggregation.facts import Facts
@@ -59,10 +60,8 @@ class FLAME(Rule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.lambda_ < np.inf:
-            raise ValueError(f"lambda_={self.lambda_!r} must be finite and >= 0")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"seed={self.seed!r} must be an integer >= 0")
+        real(self, "lambda_", least=0)
+        integer(self, "seed")
 
     def breakdown(self, n: int) -> int:
         """2f < n."""

@@ -12,13 +12,14 @@ g_0 and the origin are further rows of the Gram.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fedsieve.aggregation._door import FloatArray, Rows
+from fedsieve.aggregation._door import GROSS, MODEST, FloatArray, Rows, Vector, length, vector
 from fedsieve.aggregation._gram import PointRule, Products, origin
 from fedsieve.aggregation.facts import Facts
 from fedsieve.registry import register
@@ -30,7 +31,8 @@ class FLTrust(PointRule):
     """FLTrust: weighs messages by their cosine with a trusted update, at the length of that update.
 
     Withstands any number of malicious clients as far as the trusted update is right. If no message
-    points its way, the aggregate is 0. Client weights multiply the trust.
+    points its way, the aggregate is 0. Client weights multiply the trust. A message shorter than
+    1e-100 of the trusted update has no direction that counts.
 
     Args:
         f: How many unusable rows may be left out before the round fails, f < n.
@@ -47,7 +49,7 @@ class FLTrust(PointRule):
         tensor([1., 0.])
     """
 
-    root: Tensor | None = field(
+    root: Vector | None = field(
         default=None, kw_only=True, compare=False, repr=False
     )  # a round's data, not a setting
     lacks: ClassVar[Facts] = (
@@ -56,8 +58,11 @@ class FLTrust(PointRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.root is not None and not (self.root.ndim == 1 and self.root.isfinite().all()):
-            raise ValueError(f"root of shape {tuple(self.root.shape)} must be a finite vector (k,)")
+        vector(self, "root")
+
+    @cached_property
+    def _length(self) -> float:
+        return 0.0 if self.root is None else length(self.root)
 
     def breakdown(self, n: int) -> int:
         """All rows but one may be malicious."""
@@ -70,18 +75,22 @@ class FLTrust(PointRule):
     def _points(self, rows: Rows) -> Tensor:
         if self.root is None:
             raise ValueError(f"{self!r} has no trusted update: give root=, a finite vector (k,)")
-        return torch.cat([rows.cut(self.root, "root")[None], origin(rows)])
+        g = rows.cut(self.root, "root")
+        if not 1 / MODEST < self._length / rows.scale < MODEST:  # squares might be out of range
+            g = g.double() / (self._length or 1) * rows.scale
+        return torch.cat([g[None], origin(rows)])
 
     def _place(self, seen: Products) -> FloatArray:
         m, p = seen.m, 1.0 if seen.share is None else seen.share
         to_origin = seen.G[-1]
         inner = seen.G - to_origin[:, None] - to_origin + to_origin[-1]  # the origin removed
         norms = np.sqrt(np.maximum(np.diagonal(inner), 0))
-        lengths = np.where(norms[:m] > 0, norms[:m], np.inf)  # a row 0 has cosine 0
-        root = norms[m]
-        trust = p * np.maximum(inner[:m, m] / lengths / (root or np.inf), 0)
+        real = norms[:m] * seen.scale
+        heard = (norms[:m] > 0) & (real > self._length / GROSS)  # a row 0 has cosine 0
+        lengths = np.where(heard, norms[:m], np.inf)
+        trust = p * np.maximum(inner[:m, m] / lengths / (norms[m] or np.inf), 0)
         w = np.zeros(len(seen.G))
         if (total := trust.sum()) > 0:
-            w[:m] = trust / total * root / lengths
+            w[:m] = trust / total * (self._length / np.where(heard, real, np.inf))
         w[-1] = 1 - w[:m].sum()
         return w

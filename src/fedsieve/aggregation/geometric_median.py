@@ -22,6 +22,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from fedsieve._arguments import integer, real
 from fedsieve.aggregation._door import FloatArray
 from fedsieve.aggregation._gram import GramRule, squared_distances, squared_distances_to
 from fedsieve.aggregation.facts import Facts
@@ -63,10 +64,8 @@ class GeometricMedian(GramRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.nu < np.inf:
-            raise ValueError(f"nu={self.nu} must be finite and > 0")
-        if self.iterations is not None and self.iterations < 1:
-            raise ValueError(f"iterations={self.iterations} must be >= 1, or None to converge")
+        real(self, "nu", above=0)
+        integer(self, "iterations", 1, none="to converge")
 
     def breakdown(self, n: int) -> int:
         """2f < n."""

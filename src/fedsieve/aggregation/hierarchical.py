@@ -28,8 +28,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedsieve.aggregation._door import TooManyFaultyClients, check_stack
-from fedsieve.aggregation.rule import Rule, as_tensor
+from fedsieve._arguments import instance, integer
+from fedsieve.aggregation._door import TooManyFaultyClients, as_tensor, check_stack
+from fedsieve.aggregation.rule import Rule
 
 Stack = TypeVar("Stack", Tensor, NDArray[np.floating])
 
@@ -62,8 +63,8 @@ class Hierarchical:
     size: int = 32
 
     def __post_init__(self) -> None:
-        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 2:
-            raise ValueError(f"size={self.size!r} must be an integer >= 2")
+        instance(self, "rule", Rule)
+        integer(self, "size", 2)
 
     def __call__(self, stack: Stack, rng: np.random.Generator) -> Stack:
         """The aggregate of a stack, of the stack's kind, dtype and device.

@@ -12,10 +12,11 @@ Krum is the message of smallest score, Multi-Krum the mean of the m messages of 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
+from fedsieve._arguments import choice, integer
 from fedsieve.aggregation._door import FloatArray
 from fedsieve.aggregation._gram import GramRule, first_mass, squared_distances
 from fedsieve.aggregation.facts import Facts
@@ -52,7 +53,7 @@ class Krum(GramRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _others(self.neighbours)
+        choice(self, "neighbours", get_args(Neighbours))
 
     def breakdown(self, n: int) -> int:
         """N > 2f + 2, or 2f < n with neighbours="n-f-1"."""
@@ -101,9 +102,8 @@ class MultiKrum(GramRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _others(self.neighbours)
-        if self.m is not None and (isinstance(self.m, bool) or self.m < 1):
-            raise ValueError(f"m={self.m!r} must be an integer >= 1, or None for n - f - 2")
+        choice(self, "neighbours", get_args(Neighbours))
+        integer(self, "m", 1, none="for n - f - 2")
 
     def breakdown(self, n: int) -> int:
         """N > 2f + 2, or 2f < n with neighbours="n-f-1"."""
@@ -146,9 +146,7 @@ def scores(D: FloatArray, f: int, others: int = 2, share: FloatArray | None = No
     return np.where(share > 0, (mass * D).sum(axis=1), np.inf)
 
 
-def _others(neighbours: str) -> int:
-    if neighbours not in ("n-f-2", "n-f-1"):
-        raise ValueError(f"neighbours={neighbours!r} is not allowed; 'n-f-2' and 'n-f-1' are")
+def _others(neighbours: Neighbours) -> int:
     return int(neighbours[-1])
 
 

@@ -54,7 +54,7 @@ class MDA(GramRule):
         super().check(n)
         if min(1 << self.f, comb(n, self.f)) > LARGEST_SEARCH:
             raise ValueError(
-                f"{self!r} with n={n} would search up to {min(1 << self.f, comb(n, self.f)):.2g} "
+                f"{self!r} with n={n} would search up to min(2^{self.f}, C({n}, {self.f})) "
                 f"subsets, allowed are {LARGEST_SEARCH}: f up to {LARGEST_SEARCH.bit_length() - 1},"
                 " or another rule, such as CAF or NNM >> TrimmedMean"
             )

@@ -16,6 +16,7 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
+from fedsieve._arguments import integer
 from fedsieve.aggregation._door import FloatArray, Rows, TooManyFaultyClients
 from fedsieve.aggregation._gram import PointRule, Products, nearest_mean
 from fedsieve.aggregation.facts import Facts
@@ -51,21 +52,23 @@ class MoNNA(PointRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.pivot, bool) or not isinstance(self.pivot, int) or self.pivot < 0:
-            raise ValueError(f"pivot={self.pivot!r} must be an integer >= 0, the row of a client")
+        integer(self, "pivot")
 
     def breakdown(self, n: int) -> int:
         """2f < n."""
         return minority(n)
+
+    def check(self, n: int) -> None:
+        """Refuse 2f >= n, and a pivot that is no row."""
+        super().check(n)
+        if self.pivot >= n:
+            raise ValueError(f"pivot={self.pivot} with n={n} clients; allowed are 0..{n - 1}")
 
     def kappa(self, n: int) -> float | None:  # noqa: ARG002
         """0 for f = 0; otherwise none is known to us."""
         return 0.0 if self.f == 0 else None
 
     def _points(self, rows: Rows) -> Tensor:
-        n = len(rows.usable)
-        if self.pivot >= n:
-            raise ValueError(f"pivot={self.pivot} with n={n} clients; allowed are 0..{n - 1}")
         if not rows.usable[self.pivot]:
             raise TooManyFaultyClients(f"the message of the trusted pivot={self.pivot} is unusable")
         at = int(np.count_nonzero(rows.usable[: self.pivot]))

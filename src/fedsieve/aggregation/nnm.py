@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedsieve._arguments import integer
 from fedsieve.aggregation._door import FloatArray
 from fedsieve.aggregation._gram import Products, squared_distances
 from fedsieve.aggregation.pre_aggregator import PreAggregator
-from fedsieve.aggregation.rule import check_breakdown, check_f, minority
+from fedsieve.aggregation.rule import check_breakdown, minority
 from fedsieve.registry import register
 
 
@@ -43,7 +44,7 @@ class NNM(PreAggregator):
     f: int
 
     def __post_init__(self) -> None:
-        check_f(self.f)
+        integer(self, "f")
 
     def breakdown(self, n: int) -> int:
         """2f < n."""

@@ -117,7 +117,7 @@ class PreAggregator(ABC):
             return MixedGramRule(then.f, self, then)
         if isinstance(then, GramRule | PointRule):
             return MixedPointRule(then.f, self, then)
-        return MixedRule(then.f, self, then)
+        return MixedRule(then.f, self, then) if isinstance(then, Rule) else NotImplemented
 
 
 @dataclass(frozen=True, repr=False)
@@ -209,6 +209,9 @@ class Mixed(Rule):
         self.pre.check(n)
         super().check(n)
         self.rule.check(self.pre.rows(n))
+
+    def _reach(self) -> float:
+        return self.rule._reach()
 
     def kappa(self, n: int) -> float | None:
         """The pre-aggregator's coefficient for this rule; none where it is told of a smaller f."""

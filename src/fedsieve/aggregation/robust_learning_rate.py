@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedsieve._arguments import integer
 from fedsieve.aggregation._coordinatewise import ROUNDING, Coordinatewise, sign_votes
 from fedsieve.aggregation._door import FloatArray
 from fedsieve.aggregation._gram import weighted_sum
@@ -57,13 +58,7 @@ class RobustLearningRate(Coordinatewise):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        theta = self.theta
-        if theta is None:
-            return
-        if isinstance(theta, bool) or not isinstance(theta, int) or theta <= self.f:
-            raise ValueError(
-                f"theta={theta!r} must be an integer > f={self.f}; nearest legal is {self.f + 1}"
-            )
+        integer(self, "theta", self.f + 1, none="for f + 1")
 
     def breakdown(self, n: int) -> int:
         """2f < n."""

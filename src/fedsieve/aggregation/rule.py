@@ -11,12 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedsieve._arguments import integer
 from fedsieve.aggregation._door import (
     ClientWeights,
     FloatArray,
     Rows,
     TooManyFaultyClients,
     admit,
+    as_tensor,
     check_stack,
 )
 from fedsieve.aggregation.facts import Facts
@@ -61,7 +63,7 @@ class Rule(ABC):
     lacks: ClassVar[Facts] = Facts.NONE
 
     def __post_init__(self) -> None:
-        check_f(self.f)
+        integer(self, "f")
 
     @property
     def facts(self) -> Facts:
@@ -158,17 +160,15 @@ class Rule(ABC):
         check_stack(stack)
         self.check(len(stack))
         self._check_weights(weights)
-        return admit(stack, weights, self.f)
+        return admit(stack, weights, self.f, self._reach())
+
+    def _reach(self) -> float:
+        """Length of the longest vector, besides the messages, that distances are measured from."""
+        return 0.0
 
     def _check_weights(self, weights: ClientWeights | None) -> None:
         if weights is not None and Facts.WEIGHTED not in self.facts:
             raise ValueError(f"weights are given to {self!r}, which has no place for them")
-
-
-def check_f(f: int) -> None:
-    """Refuse what is not a number of clients."""
-    if isinstance(f, bool) or not isinstance(f, int) or f < 0:
-        raise ValueError(f"f={f!r} must be an integer >= 0")
 
 
 def check_breakdown(part: object, f: int, n: int, most: int) -> None:
@@ -199,14 +199,6 @@ def largest_share(share: FloatArray | None, m: int, f: int) -> float:
             "allowed is less than 0.5 (cap the weights)"
         )
     return held
-
-
-def as_tensor(stack: Tensor | NDArray[np.floating]) -> Tensor:
-    """The stack as a tensor outside autograd, sharing memory where that is possible."""
-    if isinstance(stack, Tensor):
-        return stack.detach()
-    array = np.ascontiguousarray(stack)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 def _has_root(rule: Rule) -> bool:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
+from fedsieve._arguments import integer, real
 from fedsieve.aggregation._door import FloatArray, Rows, TooManyFaultyClients
 from fedsieve.aggregation._gram import weighted_sum
 from fedsieve.aggregation._mixing import squared_lengths
@@ -69,14 +70,10 @@ class SignGuard(Rule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.L <= 1:
-            raise ValueError(f"L={self.L!r} must be in [0, 1]")
-        if not 1 <= self.R < np.inf:
-            raise ValueError(f"R={self.R!r} must be finite and >= 1")
-        if not 0 < self.fraction <= 1:
-            raise ValueError(f"fraction={self.fraction!r} must be in (0, 1]")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"seed={self.seed!r} must be an integer >= 0")
+        real(self, "L", least=0, most=1)
+        real(self, "R", least=1)
+        real(self, "fraction", above=0, most=1)
+        integer(self, "seed")
 
     def breakdown(self, n: int) -> int:
         """2f < n."""

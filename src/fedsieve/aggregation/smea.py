@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal  # whose exponents have no end
 from itertools import combinations, islice
 from math import comb
 
@@ -83,8 +84,8 @@ class SMEA(GramRule):
         if comb(n, self.f) > SUBSETS:
             most = max(f for f in range(self.f) if comb(n, f) <= SUBSETS)
             raise ValueError(
-                f"{self!r} would have to search {comb(n, self.f):.3g} subsets of n={n} clients; "
-                f"feasible are {SUBSETS}, i.e. f <= {most} (CAF has no such limit)"
+                f"{self!r} would have to search {Decimal(comb(n, self.f)):.3g} subsets of n={n} "
+                f"clients; feasible are {SUBSETS}, i.e. f <= {most} (CAF has no such limit)"
             )
 
     def _solve(self, G: FloatArray, removed: int, share: FloatArray | None) -> FloatArray:

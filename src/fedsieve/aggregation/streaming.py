@@ -22,6 +22,7 @@ from fedsieve.aggregation._door import (
     ClientWeights,
     FloatArray,
     Rows,
+    as_tensor,
     check_stack,
     row_norms,
     wide_norms,
@@ -140,15 +141,15 @@ def _joined(pieces: Iterator[Tensor], k: int) -> Tensor:
 def _slices(blocks: Iterable[Tensor | NDArray[np.floating]]) -> Iterator[Tensor]:
     """The blocks as tensors of at most `SLICE` entries; of a mapped file only these are read."""
     for block in blocks:
-        if block.ndim != 2:
-            raise ValueError(f"a block has shape {tuple(block.shape)}; allowed is (n, w)")
+        if len(shape := tuple(getattr(block, "shape", ()))) != 2:
+            raise ValueError(f"a block has shape {shape}; allowed is (n, w)")
         n, k = block.shape
         width = max(SLICE // max(n, 1), 1)
         for start in range(0, k, width):
             if isinstance(block, Tensor):
                 yield block.detach()[:, start : start + width]
             else:
-                yield torch.from_numpy(np.array(block[:, start : start + width]))
+                yield as_tensor(np.array(block[:, start : start + width]), "a block")
 
 
 def _norms(blocks: Iterable[Tensor | NDArray[np.floating]]) -> tuple[Tensor, int]:

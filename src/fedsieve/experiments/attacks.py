@@ -88,6 +88,24 @@ def check_noise(config: Config, attack: Attack) -> None:
         )
 
 
+def check_unread(attack: Settings) -> None:
+    """A setting that another one puts out of force must not look as if it did something.
+
+    Raises:
+        ValueError: Naming both.
+    """
+    if attack.tail is not None and attack.file is not None:
+        raise ValueError(
+            f"attack.tail={attack.tail:g} with attack.file={attack.file!r}: edge cases from a file "
+            "have no tail; leave one of them out"
+        )
+    if attack.evades is not None and attack.alpha in (None, 1):
+        raise ValueError(
+            f"attack.evades={attack.evades!r}: without attack.alpha < 1 the clients train on "
+            "nothing but the backdoor; give attack.alpha in (0, 1), or leave it out"
+        )
+
+
 def check_local_steps(config: Config) -> None:
     """A term of the loss of local steps needs such steps.
 

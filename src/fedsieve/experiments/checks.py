@@ -67,6 +67,13 @@ def _algorithm(config: Config) -> None:
             f"workers={config.workers}: the clients of algorithm.name={settings.name!r} compute in "
             "one pass; allowed are 1 and 'auto', or an algorithm with local steps such as 'fedavg'"
         )
+    share = config.federation.stragglers
+    if share and ("local_steps" not in reads or settings.local_steps == 1):
+        raise ValueError(
+            f"federation.stragglers={share:g}: a straggler omits some of its local steps, and "
+            f"algorithm.name={settings.name!r} makes one; leave it out, or choose an algorithm "
+            "with local steps, such as 'fedavg', and algorithm.local_steps >= 2"
+        )
     for key, neutral in NEUTRAL.items():
         value = getattr(settings, key)
         if key not in reads and value not in (None, neutral):
@@ -93,10 +100,15 @@ def _attack(config: Config) -> None:
             f"attack.stop={attack.stop} with attack.start={attack.start}: it would end before it "
             f"begins; allowed is >= {attack.start + 1}"
         )
+    if attack.stop is not None and attack.name != "none" and attack.stop > config.rounds:
+        raise ValueError(
+            f"attack.stop={attack.stop} with rounds={config.rounds}: it would never end; leave it "
+            f"out, or choose {attack.start + 1}..{config.rounds}"
+        )
     if attack.name.startswith("custom:"):
         return
     own = attacks.settings(attack)
-    general = ["name", "knowledge"] + (["start", "stop"] if attack.name != "none" else [])
+    general = ["name"] + (["knowledge", "start", "stop"] if attack.name != "none" else [])
     for key, field in type(attack).model_fields.items():
         if key not in own + general and (value := getattr(attack, key)) != field.default:
             has = f" (it has {', '.join(own)})" if own else ""
@@ -105,6 +117,7 @@ def _attack(config: Config) -> None:
                 f"leave it out{has}"
             )
     attacks.check_local_steps(config)
+    attacks.check_unread(attack)
     if (made := attacks.attack(config)) is not None:
         attack_may(config, made)
 
@@ -144,33 +157,41 @@ def _that_need_less(config: Config) -> str:
 
 
 def rule_withstands(config: Config) -> None:
-    """The rule, and each pre-aggregator, is defined for f malicious messages among the cohort."""
-    assert config.aggregation.rule is not None
-    n, byzantine, f = voters(config), config.federation.byzantine, config.aggregation.f
-    key = "federation.byzantine" if f is None or f == byzantine else "aggregation.f"
-    f = assumed_f(config) if f is None else f
-    from fedsieve.aggregation import PreAggregator
+    """The rule behind its pre-aggregators is defined for f malicious messages among the cohort.
 
-    rows, counted = n, f"{n} clients"
-    for part in options.named(config.aggregation):
-        role = f"aggregation.{options.FAMILIES[part.family]}={part.name!r}"
-        built = options.made(part, config.aggregation, f)
-        if f > (largest := built.breakdown(rows)):
-            allowed = f"the largest allowed is {largest}"
-            if largest < 0:
-                allowed = "it is not defined for so few, whatever f is"
+    Raises:
+        ValueError: With the key that gives f and the largest one allowed, or what else is refused.
+    """
+    from fedsieve.aggregation.pre_aggregator import Mixed  # only now: torch loads slowly
+
+    settings, n, byzantine = config.aggregation, voters(config), config.federation.byzantine
+    assert settings.rule is not None
+    key = "federation.byzantine" if settings.f in (None, byzantine) else "aggregation.f"
+    f = assumed_f(config) if settings.f is None else settings.f
+    if settings.rule.startswith(CUSTOM):  # it is asked when it is there
+        if settings.pre:
             raise ValueError(
-                f"{key}={f} is too many for {role} with {counted} to aggregate; {allowed}"
+                f"aggregation.pre={list(settings.pre)} with the caller's own rule, which is taken "
+                "as it is; leave it out and give the composition, such as NNM(f=1) >> rule"
             )
-        try:
-            built.check(rows)
-        except ValueError as error:
-            raise ValueError(f"{role}: {error}") from error
-        if isinstance(built, PreAggregator):
-            rows = built.rows(rows)
-            counted = f"{n} clients" if rows == n else f"{rows} rows made of {n} clients"
-    if not config.aggregation.rule.startswith(CUSTOM):
-        weights_fit(config, options.rule(config.aggregation.model_copy(update={"f": f})))
+        return
+    rule = options.rule(settings.model_copy(update={"f": f}))
+    if f > (largest := rule.breakdown(n)):
+        allowed = f"the largest allowed is {largest}"
+        if largest < 0:
+            allowed = "it is not defined for so few, whatever f is"
+        rows = rule.pre.rows(n) if isinstance(rule, Mixed) else n
+        counted = f"{n} clients" if rows == n else f"{rows} rows made of {n} clients"
+        named = " >> ".join((*(settings.pre or ()), settings.rule))
+        raise ValueError(
+            f"{key}={f} is too many for aggregation.rule={named!r} with {counted} to aggregate; "
+            f"{allowed}"
+        )
+    try:
+        rule.check(n)
+    except ValueError as error:
+        raise ValueError(f"aggregation.rule={settings.rule!r}: {error}") from error
+    weights_fit(config, rule)
 
 
 def _weights(config: Config) -> None:
@@ -214,6 +235,12 @@ def _root(config: Config) -> None:
     if rule is None or rule.startswith(CUSTOM):
         return
     if not options.rule(config.aggregation.model_copy(update={"f": 0})).needs_root:
+        if size:
+            raise ValueError(
+                f"aggregation.root_records={size} with aggregation.rule={rule!r}: it looks at no "
+                "records of the server's; leave it out, or choose a rule that does, such as "
+                "'fltrust'"
+            )
         return
     if not (issubclass(factory, Central) and factory.halves == 1):
         raise ValueError(

@@ -56,9 +56,14 @@ def reference(
     """The server's own update; ``None`` where the rule asks for none.
 
     Raises:
-        ValueError: The rule needs one, and there are no root records.
+        ValueError: The rule needs one, and there are no root records; or the other way round.
     """
     if not rule.needs_root:
+        if len(root):
+            raise ValueError(
+                f"aggregation.root_records={len(root)}: {rule!r} looks at no records of the "
+                "server's; leave it out, or choose a rule that does, such as FLTrust"
+            )
         return None
     if not len(root):
         raise ValueError(

@@ -11,21 +11,16 @@ With mu and s the coordinatewise mean and standard deviation of the honest messa
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fedsieve.poisoning.attack import check_choice, unit
+from fedsieve.poisoning.attack import deviation, unit
 
 Direction = Literal["mean", "sign", "std"]
 AnyDirection = Literal["mean", "sign", "std", "own", "random"]
-
-
-def check_direction(direction: str) -> None:
-    """Refuse what is not one of the three published directions."""
-    check_choice("direction", direction, get_args(Direction))
 
 
 def perturbation(direction: Direction, messages: Tensor) -> Tensor:
@@ -35,7 +30,7 @@ def perturbation(direction: Direction, messages: Tensor) -> Tensor:
         return -unit(mean)
     if direction == "sign":
         return -mean.sign()
-    return -(messages - mean).square().mean(dim=0).sqrt()
+    return -deviation(messages, mean)
 
 
 def gaussian(rng: np.random.Generator, shape: tuple[int, ...], like: Tensor) -> Tensor:

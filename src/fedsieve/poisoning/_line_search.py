@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedsieve.poisoning.attack import Scene, Weigh
+from fedsieve.poisoning.attack import Scene, Weigh, length, unit
 
 GRID = 10  # steps of the coarse grid on each side of 0
 HALVINGS = 6  # refinements; the last leaves tau within 1/64 of a grid step
@@ -134,6 +134,7 @@ def _by_stack(scene: Scene, direction: Tensor, start: Tensor) -> Ask:
     stack = scene.honest.new_empty(h + scene.f, k)
     stack[:h] = scene.honest
     first = direction.reshape(-1, k)[0]
+    along, size = unit(first), float(length(first))
 
     def ask(tau: float) -> tuple[float, float]:
         stack[h:] = start + tau * direction
@@ -142,7 +143,7 @@ def _by_stack(scene: Scene, direction: Tensor, start: Tensor) -> Ask:
         except scene.refusals:
             return _REFUSED
         seen = moved if scene.isometric else scene.lift(moved)
-        return _finite(float(torch.linalg.vector_norm(seen)), _pull(moved @ first, first @ first))
+        return _finite(float(length(seen)), _over(float(moved @ along), size))
 
     return ask
 
@@ -172,7 +173,7 @@ def _by_gram(scene: Scene, weigh: Weigh, direction: Tensor, start: Tensor) -> As
             return _REFUSED
         moved = weights @ made
         damage = max(float(moved @ lifted @ moved), 0.0) ** 0.5
-        return _finite(damage, _pull(moved @ G[first], G[first, first]))
+        return _finite(damage, _over(float(moved @ G[first]), float(G[first, first])))
 
     return ask
 
@@ -189,8 +190,8 @@ def _finite(damage: float, pull: float) -> tuple[float, float]:
     return (damage, pull) if np.isfinite(damage) else _REFUSED
 
 
-def _pull(moved: Tensor | float, square: Tensor | float) -> float:
-    return float(moved) / float(square) if float(square) > 0 else 0.0
+def _over(moved: float, size: float) -> float:
+    return moved / size if size > 0 else 0.0
 
 
 def _comparable(damage: float) -> float:

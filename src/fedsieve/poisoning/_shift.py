@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import get_args
 
 from torch import Tensor
 
-from fedsieve.poisoning._directions import Direction, check_direction, perturbation
+from fedsieve._arguments import choice, flag
+from fedsieve.poisoning._directions import Direction, perturbation
 from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene
 
 
@@ -33,7 +35,8 @@ class Shift(MessageAttack):
     partial: bool = False
 
     def __post_init__(self) -> None:
-        check_direction(self.direction)
+        choice(self, "direction", get_args(Direction))
+        flag(self, "partial")
 
     @property
     def uses_own(self) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedsieve._arguments import choice, integer
 from fedsieve.poisoning.attack import Records
 from fedsieve.poisoning.backdoor import check_class, chosen
 
@@ -36,10 +37,8 @@ class Patch:
     position: Position = "bottom-right"
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"size={self.size} must be >= 1")
-        if self.position not in get_args(Position):
-            raise ValueError(f"position={self.position!r} must be one of {get_args(Position)}")
+        integer(self, "size", 1)
+        choice(self, "position", get_args(Position))
 
     def stamp(self, images: Tensor, bright: int, part: int = 0, parts: int = 1) -> Tensor:
         """Copies of the images with the patch drawn in.

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
+from fedsieve._arguments import instance, integer, real
 from fedsieve.poisoning._trigger import Patch
 from fedsieve.poisoning.attack import Knowledge, Records
-from fedsieve.poisoning.backdoor import Backdoor, check_class, check_fraction
+from fedsieve.poisoning.backdoor import Backdoor
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,9 @@ class Triggered(Backdoor):
     fraction: float = 0.5
 
     def __post_init__(self) -> None:
-        check_class("target", self.target)
-        check_fraction("fraction", self.fraction)
+        instance(self, "trigger", Patch)
+        integer(self, "target")
+        real(self, "fraction", above=0, most=1)
 
     @property
     def knowledge(self) -> Knowledge:

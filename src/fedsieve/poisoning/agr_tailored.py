@@ -17,12 +17,14 @@ halve, up where it is accepted and down where it is not.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from torch import Tensor
 
-from fedsieve.poisoning._directions import Direction, check_direction, perturbation
+from fedsieve._arguments import choice
+from fedsieve.poisoning._directions import Direction, perturbation
 from fedsieve.poisoning._line_search import question
-from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, unit
+from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, length, unit
 from fedsieve.registry import register
 
 GAMMA = 10.0  # where the search starts, in honest standard deviations; the paper's range is 10..50
@@ -48,7 +50,7 @@ class AGRTailored(MessageAttack):
     direction: Direction = "std"
 
     def __post_init__(self) -> None:
-        check_direction(self.direction)
+        choice(self, "direction", get_args(Direction))
 
     @property
     def knowledge(self) -> Knowledge:
@@ -57,7 +59,7 @@ class AGRTailored(MessageAttack):
 
     def craft(self, scene: Scene) -> Tensor:
         """The message mu + gamma p."""
-        p = unit(perturbation(self.direction, scene.honest)) * scene.std.norm()
+        p = unit(perturbation(self.direction, scene.honest)) * length(scene.std)
         if scene.f == 0 or not p.any():
             return scene.rows(scene.mean)
         ask = question(scene, p, scene.mean)

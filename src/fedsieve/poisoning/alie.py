@@ -4,7 +4,9 @@ Baruch, Baruch, Goldberg, "A little is enough: circumventing defenses for distri
 NeurIPS 2019. With mu and s the coordinatewise mean and standard deviation of the honest messages,
 every malicious client sends
 
-    mu - z s,    in the paper with  z = Phi^-1((n - f - t) / (n - f)),  t = floor(n/2 + 1) - f.
+    mu - z s,    in the paper with  z = Phi^-1((n - f - t) / (n - f)),  t = floor(n/2 + 1) - f,
+
+where that is positive, see `published_z`.
 """
 
 from __future__ import annotations
@@ -12,13 +14,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 from scipy.special import ndtri
 from torch import Tensor
 
+from fedsieve._arguments import flag, real
 from fedsieve.poisoning._directions import perturbation
 from fedsieve.poisoning._line_search import REACH, line_search
-from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, check_strength
+from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene
 from fedsieve.registry import register
 
 
@@ -29,8 +31,8 @@ class ALIE(MessageAttack):
 
     Args:
         strength: The number z of standard deviations; negative values shift the other way.
-            ``"published"``: the paper's z for the cohort. ``None``: the most damaging one in
-            [-100, 100], by line search against the rule.
+            ``"published"``: the paper's z for the cohort, 0 for f = 1 or a majority. ``None``: the
+            most damaging one in [-100, 100], by line search against the rule.
         partial: Estimate mu and s from the malicious clients' own honest messages, as in the
             paper; not with a line search, which asks what the others' messages add up to.
 
@@ -43,8 +45,8 @@ class ALIE(MessageAttack):
 
     def __post_init__(self) -> None:
         if self.strength != "published":
-            otherwise = "'published', or None for a line search"
-            check_strength(self.strength, least=-np.inf, otherwise=otherwise)
+            real(self, "strength", none="for a line search, or 'published'")
+        flag(self, "partial")
         if self.partial and self.strength is None:
             raise ValueError(
                 "partial=True needs a strength, such as 'published': a line search knows the "
@@ -82,6 +84,11 @@ class ALIE(MessageAttack):
 def published_z(n: int, f: int) -> float:
     """The paper's z: with t honest supporters beyond it, the f malicious clients are a majority.
 
+    It is never below 0. For f = 1 and odd n it is 0, and for f = 1 and even n the paper's formula
+    is negative (-0.43 for n = 4, -0.026 for n = 50): one client would need more than half of the
+    honest ones beyond its message, which then lies on their side of the mean and pulls the way they
+    do. A shift by 0 is the most that its argument allows; the message is the mean.
+
     Args:
         n: Number of clients.
         f: Number of malicious ones among them, 1 <= f and 2f < n.
@@ -96,4 +103,4 @@ def published_z(n: int, f: int) -> float:
     if not 1 <= f <= (n - 1) // 2:
         raise ValueError(f"f={f} with n={n} must lie in 1..{(n - 1) // 2}")
     supporters = n // 2 + 1 - f
-    return float(ndtri((n - f - supporters) / (n - f)))
+    return max(float(ndtri((n - f - supporters) / (n - f))), 0.0)

@@ -25,6 +25,8 @@ from fedsieve.learning.nearness import Nearness
 
 Weigh = Callable[[NDArray[np.float64]], Tensor | NDArray[np.float64]]
 
+MODEST = 1e15  # numbers in [1/MODEST, MODEST] have squares that fit a float32
+
 Memory = dict[str, Tensor]
 """What an attack remembers: name -> tensor. Vectors are kept in R^d, which outlives a subspace."""
 
@@ -125,8 +127,7 @@ class Scene:
     @cached_property
     def std(self) -> Tensor:
         """Standard deviation of the honest messages in every coordinate, (k,); 0 if h = 1."""
-        # torch.std over rows walks the columns one by one, ten times slower
-        return (self.honest - self.mean).square_().mean(dim=0).sqrt_()
+        return deviation(self.honest, self.mean)
 
     @property
     def isometric(self) -> bool:
@@ -252,23 +253,6 @@ class MessageAttack(Attack):
         return {}
 
 
-def check_strength(
-    strength: float | str | None, least: float, otherwise: str = "None for a line search"
-) -> None:
-    """Refuse a strength that is neither ``None`` nor a finite number >= least."""
-    if strength is None:
-        return
-    if isinstance(strength, str) or not (np.isfinite(strength) and strength >= least):
-        allowed = "finite" if least == -np.inf else f"finite and >= {least:g}"
-        raise ValueError(f"strength={strength!r} must be {allowed}, or {otherwise}")
-
-
-def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Refuse a word that is not among the allowed ones."""
-    if value not in allowed:
-        raise ValueError(f"{name}={value!r} is not one of {', '.join(allowed)}")
-
-
 def squared_distances(rows: Tensor) -> Tensor:
     """Squared distances of the rows (m, k) from each other, (m, m) float64."""
     X = rows.double()
@@ -280,8 +264,25 @@ def squared_distances(rows: Tensor) -> Tensor:
 
 def unit(vector: Tensor) -> Tensor:
     """The vector at length 1; zero stays zero."""
-    norm = torch.linalg.vector_norm(vector)
+    norm = length(vector)
     return vector / norm if norm > 0 else torch.zeros_like(vector)
+
+
+def length(vectors: Tensor) -> Tensor:
+    """Norms of vectors (..., k) as float64 (...): in float32 a square overflows from 1e19 on."""
+    norms: Tensor = torch.linalg.vector_norm(vectors, dim=-1, dtype=torch.float64)
+    return norms
+
+
+def deviation(rows: Tensor, mean: Tensor) -> Tensor:
+    """Root mean square distance of rows (m, k) from their mean (k,) in every coordinate, (k,)."""
+    away = rows - mean
+    low, high = away.aminmax()
+    size = max(float(high), -float(low))
+    if size == 0 or 1 / MODEST < size < MODEST:
+        size = 1.0
+    # torch.std over rows walks the columns one by one, ten times slower
+    return away.div_(size).square_().mean(dim=0).sqrt_().mul_(size)
 
 
 def zeros(scene: Scene) -> Tensor:

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedsieve.poisoning.attack import MessageAttack, RecordAttack, Records, Scene
+from fedsieve._arguments import instance
+from fedsieve.poisoning.attack import MessageAttack, RecordAttack, Records, Scene, length
 
 
 class Backdoor(RecordAttack):
@@ -45,9 +46,15 @@ class SentBackdoor(Backdoor, MessageAttack):
 
     Args:
         backdoor: What the clients train on.
+
+    Raises:
+        ValueError: ``backdoor`` is none.
     """
 
     backdoor: Backdoor
+
+    def __post_init__(self) -> None:
+        instance(self, "backdoor", Backdoor)
 
     @property
     def uses_own(self) -> bool:
@@ -75,9 +82,9 @@ def own_messages(scene: Scene) -> Tensor:
 
 def shortened(messages: Tensor, norm: float | Tensor) -> Tensor:
     """The messages (f, k), none longer than ``norm``; a new tensor."""
-    lengths = messages.norm(dim=1, keepdim=True).clamp(min=torch.finfo(messages.dtype).tiny)
+    lengths = length(messages)[:, None].clamp(min=torch.finfo(torch.float64).tiny)
     factors: Tensor = (norm / lengths).clamp(max=1.0)
-    return messages * factors
+    return messages * factors.to(messages)
 
 
 def full_boost(scene: Scene, server_lr: float) -> float:
@@ -91,25 +98,12 @@ def chosen(records: int, fraction: float, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(np.sort(rng.choice(records, size, replace=False)))
 
 
-def check_fraction(name: str, value: float) -> None:
-    """Refuse a share outside (0, 1]."""
-    if not 0 < value <= 1:
-        raise ValueError(f"{name}={value} must lie in (0, 1]")
-
-
-def check_positive(name: str, value: float | None) -> None:
-    """Refuse a number that is neither ``None`` nor finite and positive."""
-    if value is not None and not (np.isfinite(value) and value > 0):
-        raise ValueError(f"{name}={value} must be finite and > 0")
-
-
-def check_class(name: str, value: int, classes: int | None = None) -> None:
-    """Refuse a class that is negative or that the data do not have."""
-    if classes is not None and classes < 2:
+def check_class(name: str, value: int, classes: int) -> None:
+    """Refuse a class that the data do not have."""
+    if classes < 2:
         raise ValueError(f"a backdoor needs at least 2 classes; these data have {classes}")
-    if value < 0 or (classes is not None and value >= classes):
-        allowed = ">= 0" if classes is None else f"one of the classes 0..{classes - 1}"
-        raise ValueError(f"{name}={value} must be {allowed}")
+    if not 0 <= value < classes:
+        raise ValueError(f"{name}={value} must be one of the classes 0..{classes - 1}")
 
 
 def half_life(rounds: Sequence[int], rates: Sequence[float], stop: int) -> int | None:

@@ -24,13 +24,12 @@ from typing import get_args
 
 from torch import Tensor
 
+from fedsieve._arguments import choice, real
 from fedsieve.learning.nearness import Distance, Nearness
-from fedsieve.poisoning.attack import Knowledge, Scene, check_choice
+from fedsieve.poisoning.attack import Knowledge, Scene, length
 from fedsieve.poisoning.backdoor import (
     Backdoor,
     SentBackdoor,
-    check_fraction,
-    check_positive,
     full_boost,
     own_messages,
     shortened,
@@ -69,11 +68,12 @@ class ConstrainAndScale(SentBackdoor):
     evades: Distance = "norm"
 
     def __post_init__(self) -> None:
-        check_positive("boost", self.boost)
-        check_positive("norm", self.norm)
-        check_positive("server_lr", self.server_lr)
-        check_fraction("alpha", self.alpha)
-        check_choice("evades", self.evades, get_args(Distance))
+        super().__post_init__()
+        real(self, "boost", above=0, none="for what replaces the model")
+        real(self, "norm", above=0, none="for the median of the honest ones")
+        real(self, "server_lr", above=0)
+        real(self, "alpha", above=0, most=1)
+        choice(self, "evades", get_args(Distance))
 
     @property
     def near(self) -> Nearness | None:
@@ -90,5 +90,5 @@ class ConstrainAndScale(SentBackdoor):
     def craft(self, scene: Scene) -> Tensor:
         """min(boost, S / ||x||) x, where x is what poisoned training gives each client."""
         boost = full_boost(scene, self.server_lr) if self.boost is None else self.boost
-        norm = scene.honest.norm(dim=1).median() if self.norm is None else self.norm
+        norm = length(scene.honest).median() if self.norm is None else self.norm
         return shortened(boost * own_messages(scene), norm)

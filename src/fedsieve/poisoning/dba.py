@@ -5,8 +5,14 @@ The patch p is cut into parts p_0, ..., p_{m-1}; malicious client j poisons a sh
 
     (x, y) <- (x with p_{j mod m} drawn in, t),
 
-and nobody ever trains on the whole patch, with which the backdoor is used. The paper's four bars of
-1 x 4 pixels are here the rows of a 4 x 4 patch, without gaps.
+and with m > 1 nobody ever trains on the whole patch, with which the backdoor is used. The paper has
+m = 4 clients and bars of 1 x 4 pixels; here, m = min(f, pixels), and the parts are runs of pixels,
+row by row and without gaps, whose sizes differ by one at most. Of a 4 x 4 patch,
+
+    f      1     2          3           4          5               10             > 16
+    parts  all   two rows   6, 5 and 5  the rows   4, 3, 3, 3, 3   6 x 2, 4 x 1   single pixels
+
+so that f = 1 is BadNets, and from the 17th on clients repeat the parts of the first ones.
 """
 
 from __future__ import annotations

@@ -25,8 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedsieve._arguments import integer, real
 from fedsieve.poisoning.attack import Knowledge, Records
-from fedsieve.poisoning.backdoor import Backdoor, check_class, check_fraction, chosen
+from fedsieve.poisoning.backdoor import Backdoor, check_class, chosen
 from fedsieve.registry import register
 
 COMPONENTS = 20
@@ -58,11 +59,11 @@ class EdgeCase(Backdoor):
     file: str | None = None
 
     def __post_init__(self) -> None:
-        check_class("target", self.target)
-        check_fraction("tail", self.tail)
-        check_fraction("fraction", self.fraction)
+        integer(self, "target")
+        integer(self, "source", none="for the class after the target")
+        real(self, "tail", above=0, most=1)
+        real(self, "fraction", above=0, most=1)
         if self.source is not None:
-            check_class("source", self.source)
             if self.source == self.target:
                 raise ValueError(f"source={self.source} must be another class than target")
             if self.file is not None:

@@ -25,8 +25,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedsieve._arguments import flag
 from fedsieve.poisoning._directions import gaussian
-from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, squared_distances
+from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, length, squared_distances
 from fedsieve.registry import register
 
 LEAST = 1e-5  # of the first lambda: when to give up
@@ -40,9 +41,15 @@ class FangKrum(MessageAttack):
 
     Args:
         partial: Let the malicious clients' own honest messages stand for those of the others.
+
+    Raises:
+        ValueError: ``partial`` is not a bool.
     """
 
     partial: bool = False
+
+    def __post_init__(self) -> None:
+        flag(self, "partial")
 
     @property
     def uses_own(self) -> bool:
@@ -66,10 +73,10 @@ class FangKrum(MessageAttack):
             if strength > 0:
                 break
         supporters = gaussian(scene.rng, (scene.f, scene.k), scene.honest)
-        supporters /= torch.linalg.vector_norm(supporters, dim=1, keepdim=True)
+        supporters /= length(supporters)[:, None]
         distance = torch.from_numpy(scene.rng.random((scene.f, 1))).to(supporters)
         distance[:1] = 0
-        reach = RADIUS * float(torch.linalg.vector_norm(w))
+        reach = RADIUS * float(length(w))
         return supporters.mul_(reach * distance).add_(w)
 
 
@@ -85,7 +92,7 @@ def largest_lambda(seen: Tensor, sign: Tensor, f: int) -> float:
     n, near = h + f, max(h - 2, 1)
     closest = squared_distances(seen).sort(dim=1).values[:, 1 : near + 1].sum(dim=1)
     first = math.sqrt(float(closest.min()) / (max(n - 2 * f - 1, 1) * k))
-    first += float(torch.linalg.vector_norm(seen.double(), dim=1).max()) / math.sqrt(k)
+    first += float(length(seen).max()) / math.sqrt(k)
     strength = first
     while strength > LEAST * first:
         stack = torch.cat([seen, (-strength * sign).expand(f, -1)])

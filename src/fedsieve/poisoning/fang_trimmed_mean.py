@@ -20,7 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene
+from fedsieve._arguments import flag
+from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, deviation
 from fedsieve.registry import register
 
 B = 2.0  # the paper's b
@@ -34,9 +35,15 @@ class FangTrimmedMean(MessageAttack):
 
     Args:
         partial: Estimate the honest values from the malicious clients' own honest messages.
+
+    Raises:
+        ValueError: ``partial`` is not a bool.
     """
 
     partial: bool = False
+
+    def __post_init__(self) -> None:
+        flag(self, "partial")
 
     @property
     def uses_own(self) -> bool:
@@ -53,7 +60,7 @@ class FangTrimmedMean(MessageAttack):
         seen = scene.seen(partial=self.partial)
         mu = seen.mean(dim=0)
         if self.partial:
-            s = (seen - mu).square().mean(dim=0).sqrt()
+            s = deviation(seen, mu)
             above, below = (mu + 3 * s, mu + 4 * s), (mu - 4 * s, mu - 3 * s)
         else:
             highest, lowest = seen.amax(dim=0), seen.amin(dim=0)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from fedsieve._arguments import real
 from fedsieve.poisoning._line_search import line_search
-from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, check_strength, zeros
+from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, zeros
 from fedsieve.registry import register
 
 
@@ -33,7 +34,7 @@ class FOE(MessageAttack):
     strength: float | None = None
 
     def __post_init__(self) -> None:
-        check_strength(self.strength, least=0)
+        real(self, "strength", least=0, none="for a line search")
 
     @property
     def knowledge(self) -> Knowledge:

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, check_choice
+from fedsieve._arguments import choice
+from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene
 from fedsieve.registry import register
 
 Kind = Literal["nan", "inf", "huge", "bytes"]
@@ -40,7 +41,7 @@ class Garbage(MessageAttack):
     uses_own: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_choice("kind", self.kind, get_args(Kind))
+        choice(self, "kind", get_args(Kind))
 
     @property
     def knowledge(self) -> Knowledge:

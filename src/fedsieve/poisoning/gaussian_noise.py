@@ -15,8 +15,9 @@ from typing import Literal
 
 from torch import Tensor
 
+from fedsieve._arguments import choice, real
 from fedsieve.poisoning._directions import gaussian
-from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, check_choice, check_strength
+from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene
 from fedsieve.registry import register
 
 
@@ -37,8 +38,8 @@ class Gaussian(MessageAttack):
     centre: Literal["zero", "mean"] = "zero"
 
     def __post_init__(self) -> None:
-        check_strength(self.strength, least=0, otherwise="None for 200")
-        check_choice("centre", self.centre, ("zero", "mean"))
+        real(self, "strength", least=0, none="for 200")
+        choice(self, "centre", ("zero", "mean"))
 
     @property
     def knowledge(self) -> Knowledge:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, check_strength, unit
+from fedsieve._arguments import flag, real
+from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, unit
 from fedsieve.registry import register
 
 
@@ -38,7 +39,8 @@ class HideInNoise(MessageAttack):
     partial: bool = False
 
     def __post_init__(self) -> None:
-        check_strength(self.strength, least=0, otherwise="None for 1")
+        real(self, "strength", least=0, none="for 1")
+        flag(self, "partial")
 
     @property
     def uses_own(self) -> bool:

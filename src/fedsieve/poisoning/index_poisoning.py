@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene
+from fedsieve._arguments import real
+from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, length
 from fedsieve.registry import register
 
 
@@ -37,8 +38,7 @@ class IndexPoisoning(MessageAttack):
     strength: float | None = None
 
     def __post_init__(self) -> None:
-        if self.strength is not None and not 0 < self.strength <= 1:
-            raise ValueError(f"strength={self.strength} must lie in (0, 1], or be None for 0.01")
+        real(self, "strength", above=0, most=1, none="for 0.01")
 
     @property
     def knowledge(self) -> Knowledge:
@@ -53,7 +53,7 @@ class IndexPoisoning(MessageAttack):
         by_magnitude = size.sum(dim=0).argsort(stable=True)
         users = (size > 0).sum(dim=0)[by_magnitude]
         rare = by_magnitude[users.argsort(stable=True)[:m]]
-        r = torch.linalg.vector_norm(scene.honest, dim=1).median()
+        r = length(scene.honest).median()
         signs = torch.from_numpy(scene.rng.choice([-1.0, 1.0], size=m)).to(scene.honest)
         message = torch.zeros_like(scene.honest[0])
         message[rare] = signs * r / m**0.5

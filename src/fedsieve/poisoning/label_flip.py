@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedsieve._arguments import real
 from fedsieve.poisoning.attack import DataAttack, Knowledge
 from fedsieve.registry import register
 
@@ -43,7 +44,7 @@ class LabelFlip(DataAttack):
     strength: float | None = None
 
     def __post_init__(self) -> None:
-        check_share(self.strength)
+        real(self, "strength", least=0, most=1, none="for 1")
 
     @property
     def knowledge(self) -> Knowledge:
@@ -58,12 +59,6 @@ class LabelFlip(DataAttack):
         """
         require_classes(classes, "label-flip")
         return torch.where(chosen(labels, self.strength, rng), classes - 1 - labels, labels)
-
-
-def check_share(strength: float | None) -> None:
-    """Refuse a strength that is no share of the records."""
-    if strength is not None and not 0 <= strength <= 1:
-        raise ValueError(f"strength={strength} must lie in [0, 1], or be None for 1")
 
 
 def require_classes(classes: int, attack: str) -> None:

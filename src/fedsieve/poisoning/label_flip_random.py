@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedsieve._arguments import real
 from fedsieve.poisoning.attack import DataAttack, Knowledge
-from fedsieve.poisoning.label_flip import check_share, chosen, require_classes
+from fedsieve.poisoning.label_flip import chosen, require_classes
 from fedsieve.registry import register
 
 
@@ -32,7 +33,7 @@ class RandomLabels(DataAttack):
     strength: float | None = None
 
     def __post_init__(self) -> None:
-        check_share(self.strength)
+        real(self, "strength", least=0, most=1, none="for 1")
 
     @property
     def knowledge(self) -> Knowledge:

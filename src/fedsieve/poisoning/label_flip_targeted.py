@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedsieve._arguments import integer, real
 from fedsieve.poisoning.attack import DataAttack, Knowledge
-from fedsieve.poisoning.label_flip import check_share, chosen, require_classes
+from fedsieve.poisoning.label_flip import chosen, require_classes
 from fedsieve.registry import register
 
 
@@ -43,8 +44,10 @@ class TargetedLabelFlip(DataAttack):
     strength: float | None = None
 
     def __post_init__(self) -> None:
-        check_share(self.strength)
-        if min(self.source, self.target) < 0 or self.source == self.target:
+        real(self, "strength", least=0, most=1, none="for 1")
+        integer(self, "source")
+        integer(self, "target")
+        if self.source == self.target:
             raise ValueError(
                 f"source={self.source} and target={self.target} must be two classes >= 0"
             )

@@ -19,13 +19,14 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
+from fedsieve._arguments import integer, real
 from fedsieve.poisoning._line_search import line_search
 from fedsieve.poisoning.attack import (
     Knowledge,
     Memory,
     MessageAttack,
     Scene,
-    check_strength,
+    length,
     zeros,
 )
 from fedsieve.registry import register
@@ -54,9 +55,8 @@ class MaskAware(MessageAttack):
     uses_own: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_strength(self.strength, least=0)
-        if self.horizon < 1:
-            raise ValueError(f"horizon={self.horizon} must be >= 1")
+        real(self, "strength", least=0, none="for a line search")
+        integer(self, "horizon", 1)
 
     @property
     def knowledge(self) -> Knowledge:
@@ -83,6 +83,6 @@ class MaskAware(MessageAttack):
         aim = scene.memory.get("aim")
         if aim is None or scene.foresee is None:
             return True
-        now = float(scene.project(aim).norm())
-        later = [float(scene.foresee(i).project(aim).norm()) for i in range(1, self.horizon + 1)]
+        now = float(length(scene.project(aim)))
+        later = [float(length(scene.foresee(i).project(aim))) for i in range(1, self.horizon + 1)]
         return now >= float(np.quantile([now, *later], QUARTILE))

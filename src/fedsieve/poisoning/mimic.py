@@ -21,7 +21,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedsieve.poisoning.attack import Knowledge, Memory, MessageAttack, Scene, unit
+from fedsieve._arguments import integer
+from fedsieve.poisoning.attack import Knowledge, Memory, MessageAttack, Scene, length, unit
 from fedsieve.registry import register
 
 
@@ -40,8 +41,7 @@ class Mimic(MessageAttack):
     warm_up: int = 20
 
     def __post_init__(self) -> None:
-        if self.warm_up < 1:
-            raise ValueError(f"warm_up={self.warm_up} must be >= 1")
+        integer(self, "warm_up", 1)
 
     @property
     def knowledge(self) -> Knowledge:
@@ -70,7 +70,7 @@ class Mimic(MessageAttack):
         old, new = t / (t + 1), 1 / (t + 1)
         mu = old * held["mean"] + new * scene.lift(scene.mean)
         centred = scene.honest - scene.project(mu)
-        u = unit((centred @ scene.project(held["direction"])) @ centred)
+        u = unit(unit(centred @ scene.project(held["direction"])) @ centred)
         z = unit(old * held["direction"] + new * scene.lift(u))
         scores = held["scores"].clone()
         scores[list(ids)] += (centred @ scene.project(z)).to(scores)
@@ -83,7 +83,7 @@ def _ids(scene: Scene) -> tuple[int, ...]:
 
 
 def _at_first(scene: Scene) -> Memory:
-    far = (scene.honest - scene.mean).square().sum(dim=1).argmax()
+    far = length(scene.honest - scene.mean).argmax()
     z = scene.lift(unit(scene.honest[far] - scene.mean))
     scores = torch.zeros(0, dtype=torch.float64)
     return {

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from fedsieve._arguments import real
 from fedsieve.poisoning.attack import Knowledge, Scene
 from fedsieve.poisoning.backdoor import (
     Backdoor,
     SentBackdoor,
-    check_positive,
     full_boost,
     own_messages,
 )
@@ -52,8 +52,9 @@ class ModelReplacement(SentBackdoor):
     server_lr: float = 1.0
 
     def __post_init__(self) -> None:
-        check_positive("boost", self.boost)
-        check_positive("server_lr", self.server_lr)
+        super().__post_init__()
+        real(self, "boost", above=0, none="for what replaces the model")
+        real(self, "server_lr", above=0)
 
     @property
     def knowledge(self) -> Knowledge:

@@ -18,12 +18,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from fedsieve._arguments import real
 from fedsieve.poisoning.attack import Knowledge, Scene
 from fedsieve.poisoning.backdoor import (
     Backdoor,
     SentBackdoor,
-    check_fraction,
-    check_positive,
     own_messages,
     shortened,
 )
@@ -54,8 +53,9 @@ class Neurotoxin(SentBackdoor):
     uses_last: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_fraction("mask_ratio", self.mask_ratio)
-        check_positive("norm", self.norm)
+        super().__post_init__()
+        real(self, "mask_ratio", above=0, most=1)
+        real(self, "norm", above=0, none="for any")
 
     @property
     def knowledge(self) -> Knowledge:

@@ -19,12 +19,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from fedsieve._arguments import real
 from fedsieve.poisoning._directions import gaussian
 from fedsieve.poisoning.attack import (
     Knowledge,
     MessageAttack,
     Scene,
-    check_strength,
+    length,
     unit,
     zeros,
 )
@@ -50,9 +51,8 @@ class ROP(MessageAttack):
     uses_last: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_strength(self.strength, least=0, otherwise="None for 1")
-        if not 0 <= self.relocation <= 1:
-            raise ValueError(f"relocation={self.relocation} must lie in [0, 1]")
+        real(self, "strength", least=0, none="for 1")
+        real(self, "relocation", least=0, most=1)
 
     @property
     def knowledge(self) -> Knowledge:
@@ -65,10 +65,10 @@ class ROP(MessageAttack):
         r = zeros(scene) if scene.last is None else scene.last.to(mu)
         c = unit(self.relocation * r + (1 - self.relocation) * mu)
         q = _across(mu, c)
-        if q.norm() <= 1e-6 * mu.norm():
+        if length(q) <= 1e-6 * length(mu):
             q = _across(gaussian(scene.rng, (scene.k,), mu), c)
         z = 1.0 if self.strength is None else self.strength
-        return scene.rows(r - z * scene.std.norm() * unit(q))
+        return scene.rows(r - z * length(scene.std) * unit(q))
 
 
 def _across(x: Tensor, c: Tensor) -> Tensor:

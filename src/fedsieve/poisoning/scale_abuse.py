@@ -16,7 +16,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, check_strength
+from fedsieve._arguments import real
+from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene
 from fedsieve.registry import register
 
 
@@ -37,7 +38,7 @@ class ScaleAbuse(MessageAttack):
     uses_own: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_strength(self.strength, least=0, otherwise="None for 1e6")
+        real(self, "strength", least=0, none="for 1e6")
 
     @property
     def knowledge(self) -> Knowledge:

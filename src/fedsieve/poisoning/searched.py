@@ -14,17 +14,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-import torch
 from torch import Tensor
 
+from fedsieve._arguments import choice, real
 from fedsieve.poisoning._directions import AnyDirection, gaussian, perturbation
 from fedsieve.poisoning._line_search import REACH, line_search
 from fedsieve.poisoning.attack import (
     Knowledge,
     MessageAttack,
     Scene,
-    check_choice,
-    check_strength,
+    length,
     unit,
 )
 from fedsieve.registry import register
@@ -48,8 +47,8 @@ class LineSearch(MessageAttack):
     strength: float | None = None
 
     def __post_init__(self) -> None:
-        check_choice("direction", self.direction, get_args(AnyDirection))
-        check_strength(self.strength, least=-float("inf"))
+        choice(self, "direction", get_args(AnyDirection))
+        real(self, "strength", none="for a line search")
 
     @property
     def uses_own(self) -> bool:
@@ -78,4 +77,4 @@ class LineSearch(MessageAttack):
             p = -scene.seen(partial=True).mean(dim=0)
         else:
             p = perturbation(self.direction, scene.honest)
-        return unit(p).mul_(torch.linalg.vector_norm(scene.std))
+        return unit(p).mul_(length(scene.std))

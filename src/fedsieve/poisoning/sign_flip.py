@@ -14,8 +14,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from fedsieve._arguments import real
 from fedsieve.poisoning._line_search import line_search
-from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, check_strength, zeros
+from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, zeros
 from fedsieve.registry import register
 
 
@@ -37,7 +38,7 @@ class SignFlip(MessageAttack):
     uses_own: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_strength(self.strength, least=0)
+        real(self, "strength", least=0, none="for a line search")
 
     @property
     def knowledge(self) -> Knowledge:

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from fedsieve._arguments import real
 from fedsieve.poisoning._directions import gaussian
 from fedsieve.poisoning._line_search import line_search
-from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, check_strength, unit
+from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, length, unit
 from fedsieve.registry import register
 
 ITERATIONS = 50
@@ -42,7 +43,7 @@ class SketchCollision(MessageAttack):
     strength: float | None = None
 
     def __post_init__(self) -> None:
-        check_strength(self.strength, least=0)
+        real(self, "strength", least=0, none="for a line search")
 
     @property
     def knowledge(self) -> Knowledge:
@@ -52,7 +53,7 @@ class SketchCollision(MessageAttack):
 
     def craft(self, scene: Scene) -> Tensor:
         """The message mu + tau ||s|| v."""
-        v = collision(scene) * scene.std.norm()
+        v = collision(scene) * length(scene.std)
         if self.strength is None:
             return line_search(scene, v, scene.mean).rows
         return scene.rows(scene.mean + self.strength * v)

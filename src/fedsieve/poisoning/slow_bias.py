@@ -17,18 +17,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
+from fedsieve._arguments import real
 from fedsieve.poisoning.attack import (
     Knowledge,
     Memory,
     MessageAttack,
     Scene,
-    check_strength,
+    length,
     unit,
     zeros,
 )
+from fedsieve.poisoning.backdoor import shortened
 from fedsieve.registry import register
 
 
@@ -49,7 +50,7 @@ class SlowBias(MessageAttack):
     uses_own: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_strength(self.strength, least=0, otherwise="None for 0.1")
+        real(self, "strength", least=0, none="for 0.1")
 
     @property
     def knowledge(self) -> Knowledge:
@@ -62,19 +63,12 @@ class SlowBias(MessageAttack):
         if scene.memory:
             e = scene.project(scene.memory["residual"])
         claimed = scene.rows(scene.mean if scene.own is None else scene.own) + e
-        norms = torch.linalg.vector_norm(claimed, dim=1, keepdim=True)
-        norms.clamp_(min=torch.finfo(claimed.dtype).tiny)
-        return claimed.mul_((_median_norm(scene) / norms).clamp_(max=1))
+        return shortened(claimed, length(scene.honest).median())
 
     def remember(self, scene: Scene, rows: Tensor) -> Memory:  # noqa: ARG002 - of the form
         """The residual e, and u."""
         held = scene.memory
         u = held["direction"] if held else scene.lift(-unit(scene.mean))
         s = 0.1 if self.strength is None else self.strength
-        e = s * _median_norm(scene) * u
+        e = s * length(scene.honest).median() * u
         return {"residual": held["residual"] + e if held else e, "direction": u.clone()}
-
-
-def _median_norm(scene: Scene) -> Tensor:
-    norms: Tensor = torch.linalg.vector_norm(scene.honest, dim=1)
-    return norms.median()

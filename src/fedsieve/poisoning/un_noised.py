@@ -23,7 +23,8 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene, check_choice
+from fedsieve._arguments import choice
+from fedsieve.poisoning.attack import Knowledge, MessageAttack, Scene
 from fedsieve.registry import register
 
 
@@ -46,7 +47,7 @@ class UnNoised(MessageAttack):
     omits_noise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_choice("pairs", self.pairs, ("omit", "keep"))
+        choice(self, "pairs", ("omit", "keep"))
 
     @property
     def omits_pairs(self) -> bool:

@@ -21,7 +21,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import tomli_w
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -178,6 +178,16 @@ class Setup(Config):
                 raise ValueError(f"{key}={held!r}: the arena decides it for every run; {remedy}")
         return values
 
+    @model_validator(mode="after")
+    def _root_is_looked_at(self) -> Self:
+        size, rules = self.aggregation.root_records, self.arena.rules
+        if size and not any(_needs_root(composed(rule)[1]) for rule in rules):
+            raise ValueError(
+                f"aggregation.root_records={size}: none of arena.rules looks at records of the "
+                "server's; leave it out, or add a rule that does, such as 'fltrust'"
+            )
+        return self
+
     @property
     def title(self) -> str:
         """The arena's name, or what it is about."""
@@ -246,7 +256,9 @@ class Plan:
 
     def base(self) -> Config:
         """The configuration that all runs have in common: everybody honest, no rule named."""
-        return toml.parse(_base(self.setup))
+        values = _base(self.setup)
+        values["aggregation"].pop("root_records", None)  # for those rules that look at some
+        return toml.parse(values)
 
     def config(self, cell: Cell) -> Config:
         """The configuration of a run.
@@ -261,12 +273,18 @@ class Plan:
         values["federation"]["byzantine"] = cell.f
         values["attack"] = {"name": cell.attack}
         values["aggregation"] |= {"rule": rule, "pre": pre}
+        if not _needs_root(rule):
+            values["aggregation"].pop("root_records", None)
         return toml.parse(values)
 
     def dump(self) -> str:
         """The plan as TOML, complete; loading it again gives an equal one."""
         values = _base(self.setup) | {"arena": self.setup.arena.model_dump(mode="json")}
         return tomli_w.dumps(values)
+
+
+def _needs_root(rule: str) -> bool:
+    return bool(component("rule", rule).build(f=0).needs_root)
 
 
 def _base(setup: Setup) -> dict[str, Any]:

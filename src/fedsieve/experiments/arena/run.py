@@ -50,6 +50,7 @@ def arena(plan: Plan, directory: Path, *, progress: Style = "quiet") -> Outcome:
     """
     archive = Archive(directory)
     archive.refuse_another(plan)
+    _refuse_hopeless(plan)
     with toml.refusing():
         built = build(plan.base())
     with archive.alone():
@@ -71,6 +72,20 @@ def arena(plan: Plan, directory: Path, *, progress: Style = "quiet") -> Outcome:
         board = Board(plan, scores, built.dataset.task)
         source = built.dataset.source
         return Outcome(board, source, write(board, directory, source))
+
+
+def _refuse_hopeless(plan: Plan) -> None:
+    """Refuse an arena none of whose runs is possible, for what is wrong with the first."""
+    first = None
+    for cell in plan.cells():
+        try:
+            plan.config(cell)
+        except toml.ConfigError as refused:
+            first = first or refused
+        else:
+            return
+    if first is not None:
+        raise first
 
 
 def _play(
