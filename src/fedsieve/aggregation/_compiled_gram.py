@@ -28,6 +28,26 @@ def squared_norms(X: NDArray[Any], start: int, stop: int) -> NDArray[np.float64]
     return squares
 
 
+def norms_and_dots(X: NDArray[Any], y: NDArray[Any], start: int, stop: int) -> NDArray[np.float64]:
+    """||x_i||^2 and <x_i, y> of every row, (m, 2), over columns start to stop."""
+    sums = np.zeros((len(X), 2))
+    wide = np.zeros(TILE)
+    for left in range(start, stop, TILE):
+        width = min(TILE, stop - left)
+        part = y[left : left + width]
+        for c in range(width):
+            wide[c] = np.float64(part[c])
+        for i in range(len(X)):
+            row, square, dot = X[i, left : left + width], 0.0, 0.0
+            for c in range(width):
+                x = np.float64(row[c])
+                square += x * x
+                dot += x * wide[c]
+            sums[i, 0] += square
+            sums[i, 1] += dot
+    return sums
+
+
 def centred_gram(
     X: NDArray[Any], A: NDArray[Any], reference: int, scale: float, start: int, stop: int
 ) -> NDArray[np.float64]:

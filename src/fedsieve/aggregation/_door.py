@@ -82,8 +82,14 @@ def check_stack(stack: Tensor) -> None:
         raise ValueError(f"stack has dtype {stack.dtype}; allowed are float32 and float64")
 
 
-def admit(stack: Tensor, weights: ClientWeights | None, f: int) -> Rows:
+def admit(stack: Tensor, weights: ClientWeights | None, f: int, unit: float | None = None) -> Rows:
     """Look at every row once and let the usable ones in.
+
+    Args:
+        stack: (n, k).
+        weights: Client weights, (n,) or ``None``.
+        f: How many rows may be unusable.
+        unit: The norm > 0 that tells what is grossly large; ``None``: the median norm.
 
     Raises:
         ValueError: The client weights are not n finite numbers >= 0 with a positive sum.
@@ -93,10 +99,11 @@ def admit(stack: Tensor, weights: ClientWeights | None, f: int) -> Rows:
     norms = row_norms(stack)
     order = np.argsort(norms, kind="stable")  # NaN comes last
     scale = 1.0
-    if not (norms[order[-1]] < np.inf and 1 / MODEST < norms[order[(n - 1) // 2]] < MODEST):
+    middle = unit or norms[order[(n - 1) // 2]]
+    if not (norms[order[-1]] < np.inf and 1 / MODEST < middle < MODEST):
         norms = wide_norms(stack)
         finite = norms[np.isfinite(norms)]
-        scale = _middle(finite) or _middle(finite[finite > 0]) or 1.0
+        scale = unit or _middle(finite) or _middle(finite[finite > 0]) or 1.0
     with np.errstate(over="ignore"):
         usable = norms / scale < GROSS  # False for NaN
     removed = n - int(np.count_nonzero(usable))
@@ -152,6 +159,13 @@ def row_norms(stack: Tensor) -> FloatArray:
 
     with np.errstate(all="ignore"):
         return np.asarray(np.sqrt(summed(work, X.shape[1], len(X))))
+
+
+def safe_norms(stack: Tensor) -> FloatArray:
+    """Row norms, in the wide way if a square may be out of range."""
+    norms = row_norms(stack)
+    modest = ((norms > 1 / MODEST) & (norms < MODEST)).all()
+    return norms if modest else wide_norms(stack)
 
 
 def wide_norms(stack: Tensor) -> FloatArray:

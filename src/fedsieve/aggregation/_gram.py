@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedsieve.aggregation._compiled import summing_kernel
-from fedsieve.aggregation._compiled_gram import centred_gram
+from fedsieve.aggregation._compiled_gram import centred_gram, norms_and_dots
 from fedsieve.aggregation._door import ClientWeights, FloatArray, Rows, normalised
-from fedsieve.aggregation._threads import summed
+from fedsieve.aggregation._sorting import blocks
+from fedsieve.aggregation._threads import added, summed
 from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import Rule, largest_share
 
-LARGEST_WEIGHT = 1e30  # beyond, as tiny messages may get that are brought to a length, use float64
+LARGEST_WEIGHT = 1e30  # beyond it and its inverse float32 may not hold what a weight leaves
 NEAR_TIE = 1e-12  # relative difference below which two distances are equal
 BLOCK = 1 << 18  # entries upcast to float64 at a time: 2 MiB, inside the second-level cache
 DEVICE_BLOCK = 1 << 24  # on a device: few launches, 128 MiB beside the stack
@@ -58,28 +59,40 @@ class Products:
         return len(self.G) - self.points
 
 
-def gram(rows: Rows, points: Tensor | None = None) -> FloatArray:
-    """Gram of rows, then points, centred by the row of median norm, over scale^2, float64.
+def gram(rows: Rows, points: Tensor | None = None, *, about_point: bool = False) -> FloatArray:
+    """Gram of rows, then points, over scale^2, float64.
 
-    The row of median norm is no longer than some honest row and no shorter than another, so no
-    Byzantine row can spend the digits that the honest distances need, as it could in the mean.
+    Args:
+        rows: The messages.
+        points: What they are compared with besides, (a, k).
+        about_point: Whether to centre by the first point, so that all that lies near it has all of
+            its digits, however many other rows are however far. Otherwise the row of median norm is
+            the centre. With an honest majority it is no longer than some honest row and no shorter
+            than another, so that no row can spend the others' digits by its length.
     """
     X = rows.data
     A = X[:0] if points is None else points
+    if about_point:
+        return np.roll(_centred(A, X, 0, rows.scale), -len(A), axis=(0, 1))
+    return _centred(X, A, rows.reference, rows.scale)
+
+
+def _centred(X: Tensor, A: Tensor, reference: int, scale: float) -> FloatArray:
+    """Gram of (the rows of X, then A, minus row `reference` of X) / scale."""
     if X.device.type != "cpu":
-        return _on_device(X, A, rows)
-    compiled = summing_kernel(centred_gram, X.numel())
+        return _on_device(X, A, reference, scale)
+    compiled = summing_kernel(centred_gram, X.numel() + A.numel())
     if compiled is None:
-        return _in_numpy(X.numpy(), A.numpy(), rows)
-    messages, others = X.contiguous().numpy(), A.contiguous().numpy()
+        return _in_numpy(X.numpy(), A.numpy(), reference, scale)
+    first, then = X.contiguous().numpy(), A.contiguous().numpy()
 
     def work(start: int, stop: int) -> FloatArray:
-        return np.asarray(compiled(messages, others, rows.reference, rows.scale, start, stop))
+        return np.asarray(compiled(first, then, reference, scale, start, stop))
 
     return summed(work, X.shape[1], len(X) + len(A))
 
 
-def _in_numpy(X: NDArray[Any], A: NDArray[Any], rows: Rows) -> FloatArray:
+def _in_numpy(X: NDArray[Any], A: NDArray[Any], reference: int, scale: float) -> FloatArray:
     """The same block by block, by the threads of numpy's BLAS alone."""
     (m, k), n = X.shape, len(X) + len(A)
     width = max(BLOCK // n, 1)
@@ -89,14 +102,14 @@ def _in_numpy(X: NDArray[Any], A: NDArray[Any], rows: Rows) -> FloatArray:
         block = space[:, : min(width, k - start)]
         block[:m] = X[:, start : start + width]
         block[m:] = A[:, start : start + width]
-        block -= block[rows.reference].copy()
-        if rows.scale != 1:
-            block /= rows.scale
+        block -= block[reference].copy()
+        if scale != 1:
+            block /= scale
         G += block @ block.T  # numpy sees this form and computes one triangle only
     return G
 
 
-def _on_device(X: Tensor, A: Tensor, rows: Rows) -> FloatArray:
+def _on_device(X: Tensor, A: Tensor, reference: int, scale: float) -> FloatArray:
     """The same in torch; a device keeps its data to itself."""
     (_, k), n = X.shape, len(X) + len(A)
     width = max(DEVICE_BLOCK // n, 1)
@@ -104,11 +117,42 @@ def _on_device(X: Tensor, A: Tensor, rows: Rows) -> FloatArray:
     for start in range(0, k, width):
         columns = slice(start, start + width)
         block = torch.cat([X[:, columns].double(), A[:, columns].double()])
-        block -= block[rows.reference].clone()
-        if rows.scale != 1:
-            block /= rows.scale
+        block -= block[reference].clone()
+        if scale != 1:
+            block /= scale
         G += block @ block.T
     return G.cpu().numpy()
+
+
+def spokes(X: Tensor, y: Tensor, scale: float) -> FloatArray:
+    """||x_i||^2 and <x_i, y> of every row, (m, 2), over scale^2, added up in float64."""
+    n, k = X.shape
+    if X.device.type != "cpu":
+        return added(
+            _spokes(X[:, columns].double() / scale, y[columns].double() / scale).cpu().numpy()
+            for columns in blocks(0, k, n, on_cpu=False)
+        )
+    compiled = summing_kernel(norms_and_dots, X.numel()) if scale == 1 else None
+    rows, other = (X if compiled is None else X.contiguous()).numpy(), y.contiguous().numpy()
+
+    def work(start: int, stop: int) -> FloatArray:
+        if compiled is not None:
+            return np.asarray(compiled(rows, other, start, stop))
+        parts = (
+            (rows[:, columns].astype(np.float64) / scale, other[columns].astype(np.float64) / scale)
+            for columns in blocks(start, stop, n)
+        )
+        # no BLAS: it would call its own threads for each block
+        return added(
+            np.stack([np.einsum("ij,ij->i", x, x), np.einsum("ij,j->i", x, z)], axis=1)
+            for x, z in parts
+        )
+
+    return summed(work, k, n)
+
+
+def _spokes(X: Tensor, y: Tensor) -> Tensor:
+    return torch.stack([X.square().sum(dim=1), X @ y], dim=1)
 
 
 def squared_distances(G: FloatArray) -> FloatArray:
@@ -127,9 +171,15 @@ def squared_distances_to(G: FloatArray, w: FloatArray) -> FloatArray:
 
 def weighted_sum(w: FloatArray, rows: Tensor) -> Tensor:
     """``w^T X`` in the rows' dtype and on their device."""
-    if np.abs(w).max(initial=0) > LARGEST_WEIGHT:
-        return (torch.from_numpy(w).to(rows.device) @ rows.double()).to(rows.dtype)
-    return torch.from_numpy(w).to(rows) @ rows
+    sizes = np.abs(w[w != 0])
+    if rows.dtype == torch.float64 or (
+        sizes.max(initial=1) <= LARGEST_WEIGHT and sizes.min(initial=1) >= 1 / LARGEST_WEIGHT
+    ):
+        return torch.from_numpy(w).to(rows) @ rows
+    wide, out = torch.from_numpy(w).to(rows.device), rows.new_empty(*w.shape[:-1], rows.shape[1])
+    for columns in blocks(0, rows.shape[1], len(rows), on_cpu=rows.device.type == "cpu"):
+        out[..., columns] = wide @ rows[:, columns].double()
+    return out
 
 
 def placed(w: FloatArray, X: Tensor, A: Tensor) -> Tensor:
@@ -213,18 +263,27 @@ class PointRule(Rule):
     """
 
     lacks: ClassVar[Facts] = Facts.TRANSLATES
+    about_point: ClassVar[bool] = False  # whether the first point is the centre of the Gram
 
     @abstractmethod
     def _points(self, rows: Rows) -> Tensor:
         """The points A, (a, k), of the rows' dtype and on their device."""
 
+    def _look(self, rows: Rows, A: Tensor) -> FloatArray:
+        """The Gram of messages and points, or as much of it as is read; it adds up over columns."""
+        return gram(rows, A, about_point=self.about_point)
+
     @abstractmethod
     def _place(self, seen: Products) -> FloatArray:
-        """Weights of the messages and of the points, (m + a,), summing to 1."""
+        """Weights of the messages and of the points, (m + a,), summing to 1.
+
+        What the origin weighs changes nothing and need not be told.
+        """
 
     def _combine(self, rows: Rows, *, explain: bool) -> tuple[Tensor, FloatArray | None]:  # noqa: ARG002
         A = self._points(rows)
-        w = self._place(Products(gram(rows, A), len(A), rows.removed, rows.share, rows.scale))
+        G = self._look(rows, A)
+        w = self._place(Products(G, len(A), rows.removed, rows.share, rows.scale))
         return placed(w, rows.data, A), w[: len(rows.data)]
 
 

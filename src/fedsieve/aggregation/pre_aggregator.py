@@ -204,6 +204,9 @@ class Mixed(Rule):
         """What both allow."""
         return min(self.pre.breakdown(n), self.rule.breakdown(self.pre.rows(n)))
 
+    def _unit(self) -> float | None:
+        return self.rule._unit()
+
     def check(self, n: int) -> None:
         """Refuse what either refuses."""
         self.pre.check(n)
@@ -272,6 +275,15 @@ class MixedPointRule(Mixed, PointRule):
     """Mixing, or a rule, that refers to further points; made by ``pre >> rule``."""
 
     rule: GramRule | PointRule
+
+    @property
+    def about_point(self) -> bool:  # type: ignore[override]
+        """Yes, unless distances between messages count, which need the row of median norm."""
+        if Reads.DISTANCES in self.pre.reads:
+            return False
+        return (
+            self.rule.about_point if isinstance(self.rule, PointRule) else not self.rule.reads_gram
+        )
 
     def _points(self, rows: Rows) -> Tensor:
         points = [origin(rows)] if Reads.NORMS in self.pre.reads else []

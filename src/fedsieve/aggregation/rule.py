@@ -158,7 +158,11 @@ class Rule(ABC):
         check_stack(stack)
         self.check(len(stack))
         self._check_weights(weights)
-        return admit(stack, weights, self.f)
+        return admit(stack, weights, self.f, self._unit())
+
+    def _unit(self) -> float | None:
+        """The norm that tells what is grossly large; ``None``: the median norm of the messages."""
+        return None
 
     def _check_weights(self, weights: ClientWeights | None) -> None:
         if weights is not None and Facts.WEIGHTED not in self.facts:
