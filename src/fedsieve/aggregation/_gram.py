@@ -20,16 +20,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedsieve.aggregation._compiled import summing_kernel
+from fedsieve.aggregation._compiled import Kernel, summing_kernel
 from fedsieve.aggregation._compiled_gram import centred_gram, norms_and_dots
 from fedsieve.aggregation._door import ClientWeights, FloatArray, Rows, normalised
+from fedsieve.aggregation._mixing import summed_columns
 from fedsieve.aggregation._sorting import blocks
-from fedsieve.aggregation._threads import added, summed
+from fedsieve.aggregation._threads import added, in_threads, summed
 from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import Rule, largest_share
 
 LARGEST_WEIGHT = 1e30  # beyond it and its inverse float32 may not hold what a weight leaves
+LOST = 1e-8  # squared distances smaller than another by this lose half of their digits next to it
 NEAR_TIE = 1e-12  # relative difference below which two distances are equal
+SAME = 1e-14  # of the squared lengths: a squared distance below this is rounding
 BLOCK = 1 << 18  # entries upcast to float64 at a time: 2 MiB, inside the second-level cache
 DEVICE_BLOCK = 1 << 24  # on a device: few launches, 128 MiB beside the stack
 PADDING = 16  # columns; rows a power of two apart would compete for the same cache lines
@@ -68,13 +71,29 @@ def gram(rows: Rows, points: Tensor | None = None, *, about_point: bool = False)
         about_point: Whether to centre by the first point, so that all that lies near it has all of
             its digits, however many other rows are however far. Otherwise the row of median norm is
             the centre. With an honest majority it is no longer than some honest row and no shorter
-            than another, so that no row can spend the others' digits by its length.
+            than another, so that no row can spend the others' digits by its length. A Byzantine
+            row of that very norm might by its direction, if the honest ones lie close together far
+            from the origin: if a majority lies closer together than it lies to the centre by
+            `LOST`, a row amidst it becomes the centre. (Blocks of columns may differ in theirs.)
     """
     X = rows.data
     A = X[:0] if points is None else points
     if about_point:
         return np.roll(_centred(A, X, 0, rows.scale), -len(A), axis=(0, 1))
-    return _centred(X, A, rows.reference, rows.scale)
+    G = _centred(X, A, rows.reference, rows.scale)
+    amidst = _amidst(G[: len(X), : len(X)])
+    return G if amidst is None else _centred(X, A, amidst, rows.scale)
+
+
+def _amidst(G: FloatArray) -> int | None:
+    """A row whose majority of nearest rows the centre is too far from to tell their distances."""
+    m = len(G)
+    half, squares = m // 2, np.sort(np.diagonal(G))
+    if not (squares[half:] <= squares[: m - half] * (1 + 10 * LOST**0.5)).any():
+        return None  # no majority is about equally far from the centre
+    reach = np.partition(squared_distances(G), half, axis=1)[:, half]
+    nearest = int(reach.argmin())
+    return nearest if reach[nearest] < LOST * G[nearest, nearest] else None
 
 
 def _centred(X: Tensor, A: Tensor, reference: int, scale: float) -> FloatArray:
@@ -156,11 +175,28 @@ def _spokes(X: Tensor, y: Tensor) -> Tensor:
 
 
 def squared_distances(G: FloatArray) -> FloatArray:
-    """D_ij = G_ii + G_jj - 2 G_ij, (n, n), never negative, exactly 0 on the diagonal."""
+    """D_ij = G_ii + G_jj - 2 G_ij, (n, n), never negative, exactly 0 between equal rows.
+
+    Equal rows become common by mixing; what rounding leaves of their distance must not decide.
+    """
     norms = np.diagonal(G)
-    D: FloatArray = np.maximum(norms[:, None] + norms - 2 * G, 0)
+    lengths = norms[:, None] + norms
+    D: FloatArray = lengths - 2 * G
+    D[SAME * lengths >= D] = 0
     np.fill_diagonal(D, 0)
     return D
+
+
+def summed_distances(G: FloatArray, p: FloatArray) -> FloatArray:
+    """sum_j p_j ||x_i - x_j|| less what it is for the centre of G, (n,), for shares p.
+
+    Term by term, ||x_i - x_j|| - ||x_j|| = (||x_i||^2 - 2 <x_i, x_j>) / (||x_i - x_j|| + ||x_j||):
+    a row far away would otherwise drown what the sums of the others differ in.
+    """
+    squares = np.diagonal(G)
+    far = np.sqrt(squared_distances(G)) + np.sqrt(squares)
+    excess = np.divide(squares[:, None] - 2 * G, far, out=np.zeros_like(G), where=far > 0)
+    return np.asarray(excess @ p)
 
 
 def squared_distances_to(G: FloatArray, w: FloatArray) -> FloatArray:
@@ -175,11 +211,23 @@ def weighted_sum(w: FloatArray, rows: Tensor) -> Tensor:
     if rows.dtype == torch.float64 or (
         sizes.max(initial=1) <= LARGEST_WEIGHT and sizes.min(initial=1) >= 1 / LARGEST_WEIGHT
     ):
-        return torch.from_numpy(w).to(rows) @ rows
+        here = rows.device.type == "cpu" and w.ndim == 1
+        compiled = summing_kernel(summed_columns, rows.numel()) if here else None
+        if compiled is None:
+            return torch.from_numpy(w).to(rows) @ rows
+        return _in_own_threads(compiled, w, rows.contiguous())
     wide, out = torch.from_numpy(w).to(rows.device), rows.new_empty(*w.shape[:-1], rows.shape[1])
     for columns in blocks(0, rows.shape[1], len(rows), on_cpu=rows.device.type == "cpu"):
         out[..., columns] = wide @ rows[:, columns].double()
     return out
+
+
+def _in_own_threads(compiled: Kernel, w: FloatArray, rows: Tensor) -> Tensor:
+    """``w^T X`` without torch's threads, which would keep the next ones waiting: see `_threads`."""
+    X = rows.numpy()
+    out, w = np.empty(X.shape[1], X.dtype), w.astype(X.dtype)
+    in_threads(lambda start, stop: compiled(w, X, out, start, stop), X.shape[1], len(X))
+    return torch.from_numpy(out)
 
 
 def placed(w: FloatArray, X: Tensor, A: Tensor) -> Tensor:
@@ -205,6 +253,36 @@ def first_mass(order: NDArray[np.intp], mass: FloatArray, amount: float) -> Floa
     taken = np.zeros(order.shape)
     np.put_along_axis(taken, order, np.diff(reached, axis=-1, prepend=0.0), axis=-1)
     return taken
+
+
+def least(values: FloatArray, mass: FloatArray, amount: float) -> FloatArray:
+    """How much of each one's mass is taken until, least values first, the amount is reached.
+
+    Those of equal values share what is taken of them, so that neither their order nor rounding
+    decides.
+
+    Args:
+        values: Who comes first, (..., n), >= 0.
+        mass: Everybody's mass, (n,), >= 0.
+        amount: What to take in all.
+
+    Returns:
+        (..., n), not ordered.
+    """
+    order = np.argsort(values, axis=-1, kind="stable")
+    taken = first_mass(order, mass, amount)
+    ordered = np.take_along_axis(values, order, axis=-1)
+    with np.errstate(invalid="ignore"):  # infinite values come last and have no mass
+        apart = np.diff(ordered, axis=-1) > NEAR_TIE * ordered[..., 1:]
+    if apart.all():
+        return taken
+    shape, n = values.shape, values.shape[-1]
+    group = np.empty(shape, np.intp)  # a number for all equal values of one row
+    first = np.arange(0, values.size, n).reshape(*shape[:-1], 1)
+    np.put_along_axis(group, order, first + np.insert(np.cumsum(apart, axis=-1), 0, 0, axis=-1), -1)
+    held = np.bincount(group.ravel(), np.broadcast_to(mass, shape).ravel())
+    part = np.bincount(group.ravel(), taken.ravel()) / np.maximum(held, np.finfo(float).tiny)
+    return np.asarray(mass * part[group])
 
 
 @dataclass(frozen=True)
@@ -303,11 +381,6 @@ def nearest_mean(seen: Products, f: int) -> FloatArray:
     """
     m, f = seen.m, f - seen.removed
     distances = squared_distances(seen.G)[m, :m]
-    order = np.argsort(distances, kind="stable")
     p = np.full(m, 1 / m) if seen.share is None else seen.share
-    taken = first_mass(order, p, 1 - largest_share(seen.share, m, f))
-    ordered = distances[order]
-    rank = np.empty(m, dtype=np.intp)
-    rank[order] = np.cumsum(np.diff(ordered, prepend=ordered[0]) > NEAR_TIE * ordered)
-    part = np.bincount(rank, taken) / np.maximum(np.bincount(rank, p), np.finfo(float).tiny)
-    return np.asarray(p * part[rank] / taken.sum())
+    taken = least(distances, p, 1 - largest_share(seen.share, m, f))
+    return np.asarray(taken / taken.sum())

@@ -2,7 +2,9 @@
 
 What comes after a mixing and needs no more than a block of columns never sees a second stack. Where
 numba is installed (extra ``fast``) a block is mixed tile by tile in the first-level cache, which
-beats BLAS on so few rows; where not, BLAS multiplies.
+beats BLAS on so few rows; where not, BLAS multiplies. Sums are taken in float64 and rounded once:
+mixed rows are often equal, or equally far from another, by what they are made of, and the order of
+a float32 sum would tell them apart.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from fedsieve.aggregation._threads import added, summed
 
 TILE = 256  # columns; constant, so that the compiler knows the trip count
 REGISTERS = 4  # rows added at a time to what is made of them
+STRETCH = 4096  # columns of one sum of rows, which stays in the first-level cache
 
 
 def mixed_blocks(
@@ -41,12 +44,12 @@ def mixed_blocks(
     (r, n), k = M.shape, X.shape[1]
     stop = k if stop is None else stop
     if X.device.type != "cpu":
-        there = from_numpy(M).to(X)
+        there = from_numpy(M).to(X.device)
         for columns in blocks(start, stop, r + n, on_cpu=False):
-            yield columns, there @ X[:, columns]
+            yield columns, (there @ X[:, columns].double()).to(X.dtype)
         return
     rows = X.numpy()
-    W, s = M.astype(rows.dtype), np.diagonal(M).astype(rows.dtype)[:, None]
+    s = np.diagonal(M).astype(rows.dtype)[:, None]
     alone = r == n and np.count_nonzero(M - np.diag(np.diagonal(M))) == 0  # rows are scaled only
     compiled = None if alone else summing_kernel(mixed_columns, X.numel())
     parts = list(blocks(start, stop, r + n))
@@ -56,20 +59,28 @@ def mixed_blocks(
         if alone:
             np.multiply(rows[:, columns], s, out=block)
         elif compiled is None:
-            np.matmul(W, rows[:, columns], out=block)
+            block[:] = M @ rows[:, columns].astype(np.float64)
         else:
-            compiled(W, rows, columns.start, block)
+            compiled(M, rows, columns.start, block)
         yield columns, from_numpy(block)
+
+
+def mixed_rows(M: FloatArray, X: Tensor) -> Tensor:
+    """M X, (r, k)."""
+    out, X = X.new_empty(len(M), X.shape[1]), X.contiguous()
+    for columns, block in mixed_blocks(M, X):
+        out[:, columns] = block
+    return out
 
 
 def mixed_columns(M: NDArray[Any], X: NDArray[Any], start: int, out: NDArray[Any]) -> None:
     """Fill `out` with M X from column `start` on."""
     (r, n), width = M.shape, out.shape[1]
     padded = (n + REGISTERS - 1) // REGISTERS * REGISTERS
-    W = np.zeros((r, padded), M.dtype)
+    W = np.zeros((r, padded))
     W[:, :n] = M
-    tile = np.zeros((padded, TILE), X.dtype)
-    y = np.zeros(TILE, X.dtype)
+    tile = np.zeros((padded, TILE))
+    y = np.zeros(TILE)
     for left in range(0, width, TILE):
         size = min(TILE, width - left)
         for j in range(n):  # through views: an index that might be negative costs the vector loop
@@ -87,6 +98,28 @@ def mixed_columns(M: NDArray[Any], X: NDArray[Any], start: int, out: NDArray[Any
             target = out[i, left : left + size]
             for c in range(size):
                 target[c] = y[c]
+
+
+def summed_columns(
+    w: NDArray[Any], X: NDArray[Any], out: NDArray[Any], start: int, stop: int
+) -> None:
+    """Fill columns start to stop of `out` with w^T X."""
+    n = len(X)
+    for left in range(start, stop, STRETCH):
+        y = out[left : min(left + STRETCH, stop)]
+        right = left + len(y)
+        for c in range(len(y)):
+            y[c] = 0
+        for i in range(0, n - n % REGISTERS, REGISTERS):
+            x0, x1 = X[i, left:right], X[i + 1, left:right]
+            x2, x3 = X[i + 2, left:right], X[i + 3, left:right]
+            w0, w1, w2, w3 = w[i], w[i + 1], w[i + 2], w[i + 3]
+            for c in range(len(y)):
+                y[c] += w0 * x0[c] + w1 * x1[c] + w2 * x2[c] + w3 * x3[c]
+        for i in range(n - n % REGISTERS, n):
+            x, wi = X[i, left:right], w[i]
+            for c in range(len(y)):
+                y[c] += wi * x[c]
 
 
 def squared_lengths(X: Tensor, scale: float = 1.0) -> FloatArray:

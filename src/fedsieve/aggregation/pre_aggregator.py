@@ -25,9 +25,8 @@ from fedsieve.aggregation._gram import (
     Products,
     gram,
     origin,
-    weighted_sum,
 )
-from fedsieve.aggregation._mixing import squared_lengths
+from fedsieve.aggregation._mixing import mixed_rows, squared_lengths
 from fedsieve.aggregation._threads import added
 from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import Rule, of_round
@@ -232,7 +231,7 @@ class MixedRule(Mixed):
             blockwise = self.rule._reduce_mixed(M, rows.data, self.rule.f - rows.removed, share)
             if not explain:
                 return blockwise, None
-        mixed = rows.mixed(weighted_sum(M, rows.data), share)
+        mixed = rows.mixed(mixed_rows(M, rows.data), share)
         vector, shares = self.rule._combine(mixed, explain=explain)
         return vector if blockwise is None else blockwise, None if shares is None else shares @ M
 

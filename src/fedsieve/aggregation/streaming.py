@@ -19,6 +19,7 @@ from torch import Tensor
 from fedsieve.aggregation._coordinatewise import Coordinatewise
 from fedsieve.aggregation._door import ClientWeights, FloatArray, Rows, check_stack, safe_norms
 from fedsieve.aggregation._gram import GramRule, PointRule, Products, gram, placed, weighted_sum
+from fedsieve.aggregation._mixing import mixed_rows
 from fedsieve.aggregation._threads import added
 from fedsieve.aggregation.pre_aggregator import MixedRule
 from fedsieve.aggregation.rule import Aggregation, Rule
@@ -100,7 +101,7 @@ def _combine(
 
         def mixed() -> Iterator[Rows]:
             for part in parts():
-                yield replace(part, data=weighted_sum(M, part.data), share=share)
+                yield replace(part, data=mixed_rows(M, part.data), share=share)
 
         made = replace(rows, data=rows.data.new_empty(len(M), 1), share=share)
         vector, shares = _combine(rule.rule, made, mixed, k, explain=explain)
