@@ -14,7 +14,7 @@ def around_median(X, f):
     """The n - f values nearest to the median, the smaller of two equally near ones."""
     X = np.sort(X.astype(np.float64), axis=0)
     median = np.median(X, axis=0)
-    rounding = 1e-14 * (np.abs(X) + np.abs(median)) * (X < median)
+    rounding = 1e-14 * (np.abs(X) + np.abs(median)) * (median > X)
     order = np.argsort(np.abs(X - median) - rounding, axis=0, kind="stable")
     return np.take_along_axis(X, order[: len(X) - f], axis=0).mean(0)
 

@@ -193,7 +193,7 @@ def summed_distances(G: FloatArray, p: FloatArray) -> FloatArray:
     Term by term, ||x_i - x_j|| - ||x_j|| = (||x_i||^2 - 2 <x_i, x_j>) / (||x_i - x_j|| + ||x_j||):
     a row far away would otherwise drown what the sums of the others differ in.
     """
-    squares = np.diagonal(G)
+    squares = np.maximum(np.diagonal(G), 0)
     far = np.sqrt(squared_distances(G)) + np.sqrt(squares)
     excess = np.divide(squares[:, None] - 2 * G, far, out=np.zeros_like(G), where=far > 0)
     return np.asarray(excess @ p)
@@ -269,20 +269,26 @@ def least(values: FloatArray, mass: FloatArray, amount: float) -> FloatArray:
     Returns:
         (..., n), not ordered.
     """
-    order = np.argsort(values, axis=-1, kind="stable")
-    taken = first_mass(order, mass, amount)
-    ordered = np.take_along_axis(values, order, axis=-1)
-    with np.errstate(invalid="ignore"):  # infinite values come last and have no mass
-        apart = np.diff(ordered, axis=-1) > NEAR_TIE * ordered[..., 1:]
-    if apart.all():
+    rank = ranks(values)
+    taken = first_mass(np.argsort(rank, axis=-1, kind="stable"), mass, amount)
+    n = values.shape[-1]
+    if (rank.max(axis=-1) == n - 1).all():  # no two are equal
         return taken
-    shape, n = values.shape, values.shape[-1]
-    group = np.empty(shape, np.intp)  # a number for all equal values of one row
-    first = np.arange(0, values.size, n).reshape(*shape[:-1], 1)
-    np.put_along_axis(group, order, first + np.insert(np.cumsum(apart, axis=-1), 0, 0, axis=-1), -1)
-    held = np.bincount(group.ravel(), np.broadcast_to(mass, shape).ravel())
+    group = rank + np.arange(0, values.size, n).reshape(*values.shape[:-1], 1)
+    held = np.bincount(group.ravel(), np.broadcast_to(mass, values.shape).ravel())
     part = np.bincount(group.ravel(), taken.ravel()) / np.maximum(held, np.finfo(float).tiny)
     return np.asarray(mass * part[group])
+
+
+def ranks(values: FloatArray) -> NDArray[np.intp]:
+    """0 for the least of values (..., n), >= 0, and so on; one for all equal up to rounding."""
+    order = np.argsort(values, axis=-1, kind="stable")
+    ordered = np.take_along_axis(values, order, axis=-1)
+    with np.errstate(invalid="ignore"):  # several infinite ones are equal
+        apart = np.diff(ordered, axis=-1) > NEAR_TIE * ordered[..., :-1]
+    rank = np.zeros_like(order)
+    np.put_along_axis(rank, order[..., 1:], np.cumsum(apart, axis=-1), axis=-1)
+    return rank
 
 
 @dataclass(frozen=True)

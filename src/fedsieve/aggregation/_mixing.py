@@ -43,13 +43,14 @@ def mixed_blocks(
     """
     (r, n), k = M.shape, X.shape[1]
     stop = k if stop is None else stop
+    W, s = _summable(M)
     if X.device.type != "cpu":
-        there = from_numpy(M).to(X.device)
+        there, size = from_numpy(W).to(X.device), from_numpy(s).to(X.device)
         for columns in blocks(start, stop, r + n, on_cpu=False):
-            yield columns, (there @ X[:, columns].double()).to(X.dtype)
+            yield columns, (size * (there @ X[:, columns].double())).to(X.dtype)
         return
     rows = X.numpy()
-    s = np.diagonal(M).astype(rows.dtype)[:, None]
+    factors = np.diagonal(M).astype(rows.dtype)[:, None]
     alone = r == n and np.count_nonzero(M - np.diag(np.diagonal(M))) == 0  # rows are scaled only
     compiled = None if alone else summing_kernel(mixed_columns, X.numel())
     parts = list(blocks(start, stop, r + n))
@@ -57,11 +58,11 @@ def mixed_blocks(
     for columns in parts:
         block = space[:, : columns.stop - columns.start]
         if alone:
-            np.multiply(rows[:, columns], s, out=block)
+            np.multiply(rows[:, columns], factors, out=block)
         elif compiled is None:
-            block[:] = M @ rows[:, columns].astype(np.float64)
+            block[:] = s * (W @ rows[:, columns].astype(np.float64))
         else:
-            compiled(M, rows, columns.start, block)
+            compiled(W, s, rows, columns.start, block)
         yield columns, from_numpy(block)
 
 
@@ -73,8 +74,21 @@ def mixed_rows(M: FloatArray, X: Tensor) -> Tensor:
     return out
 
 
-def mixed_columns(M: NDArray[Any], X: NDArray[Any], start: int, out: NDArray[Any]) -> None:
-    """Fill `out` with M X from column `start` on."""
+def _summable(M: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """M = s W, s (r, 1), such that equal weights in a row of W are a power of two.
+
+    Whole numbers are then added up exactly, and what cancels leaves nothing. No sum overflows.
+    """
+    peaks = np.abs(M).max(axis=1, keepdims=True)
+    peaks[peaks == 0] = 1
+    s = peaks * np.exp2(np.ceil(np.log2(np.maximum((np.abs(M) / peaks).sum(axis=1), 1))))[:, None]
+    return M / s, s
+
+
+def mixed_columns(
+    M: NDArray[Any], s: NDArray[Any], X: NDArray[Any], start: int, out: NDArray[Any]
+) -> None:
+    """Fill `out` with s M X from column `start` on."""
     (r, n), width = M.shape, out.shape[1]
     padded = (n + REGISTERS - 1) // REGISTERS * REGISTERS
     W = np.zeros((r, padded))
@@ -97,7 +111,7 @@ def mixed_columns(M: NDArray[Any], X: NDArray[Any], start: int, out: NDArray[Any
                     y[c] += w0 * x0[c] + w1 * x1[c] + w2 * x2[c] + w3 * x3[c]
             target = out[i, left : left + size]
             for c in range(size):
-                target[c] = y[c]
+                target[c] = s[i, 0] * y[c]
 
 
 def summed_columns(

@@ -125,6 +125,6 @@ def _medoid(G: FloatArray, p: FloatArray) -> FloatArray:
     m = len(p)
     G = G[:m, :m]
     summed = np.where(p > 0, summed_distances(G, p), np.inf)
-    rounding = NEAR_TIE * np.sqrt(np.median(np.diagonal(G)))
+    rounding = NEAR_TIE * np.sqrt(max(np.median(np.diagonal(G)), 0))
     w = np.where(summed <= summed.min() + rounding, p, 0)
     return np.asarray(w / w.sum())
