@@ -77,7 +77,10 @@ class FLTrust(PointRule):
     def _points(self, rows: Rows) -> Tensor:
         if self.root is None:
             raise ValueError(f"{self!r} has no trusted update: give root=, a finite vector (k,)")
-        return torch.cat([origin(rows), rows.cut(self.root, "root")[None]])
+        parts = [origin(rows), rows.cut(self.root, "root")[None]]
+        if rows.data.device.type != "cpu":
+            return torch.cat(parts)
+        return torch.from_numpy(np.concatenate([part.numpy() for part in parts]))  # see `_threads`
 
     def _look(self, rows: Rows, A: Tensor) -> FloatArray:
         m, g = len(rows.data), A[1]
