@@ -1,10 +1,12 @@
 """The Gram against distances computed directly."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from fedsieve.aggregation import CAF, _compiled
+from fedsieve.aggregation import CAF, CGE, MoNNA, _compiled
 from fedsieve.aggregation._compiled_gram import centred_gram, squared_norms
 from fedsieve.aggregation._door import admit, row_norms
 from fedsieve.aggregation._gram import gram, squared_distances
@@ -30,6 +32,32 @@ def test_a_far_row_does_not_blur_the_others():
     rows = admit(X, None, 1)
     D = squared_distances(gram(rows)) * rows.scale**2
     np.testing.assert_allclose(D[1:, 1:], distances(X[1:]), rtol=1e-9)
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-4, 1e-9])
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_no_row_spends_the_digits_of_the_others_by_its_direction(spread, blocks):
+    rng = np.random.default_rng(0)
+    X = 1e4 * (1 + np.arange(30)) + spread * rng.normal(size=(9, 30))
+    honest, order = X[3:], np.argsort(np.linalg.norm(X, axis=1))
+    X[:3] = -X[order[4]]  # as long as the row of median norm, to the last bit
+    rows = replace(admit(torch.from_numpy(X), None, 3), reference=1)
+    parts = [replace(rows, data=part) for part in rows.data.tensor_split(blocks, dim=1)]
+    D = squared_distances(sum(gram(part) for part in parts))
+    np.testing.assert_allclose(D[3:, 3:], distances(honest), rtol=1e-6)
+    assert (D[:3, 3:] > 1e10).all()
+
+
+@pytest.mark.parametrize("rule", [MoNNA(4, pivot=2), CGE(4)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_about_a_trusted_point_not_even_a_majority_spends_the_digits(rule, dtype):
+    rng = np.random.default_rng(0)
+    X, near = torch.from_numpy(1e30 * rng.normal(size=(9, 30))).to(dtype), [2, 5, 7]
+    X[near] = torch.from_numpy(rng.normal(size=(3, 30))).to(dtype)
+    rows = rule._admit(X, None)
+    A = rule._points(rows)
+    D = squared_distances(rule._look(rows, A))[-1, near] * rows.scale**2
+    np.testing.assert_allclose(D, (X[near].double() - A.double()).square().sum(1), rtol=1e-10)
 
 
 def test_column_blocks_join_seamlessly():

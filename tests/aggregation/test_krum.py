@@ -46,7 +46,7 @@ def test_the_two_neighbourhoods_differ():
 def test_equal_messages_are_each_others_neighbours():
     X = torch.tensor([[0.0], [5.0], [5.0], [9.0], [9.5]])
     weights = Krum(f=1).weights(X @ X.T)  # 0 + 16 for the pair, 0.25 + 16 for the next
-    assert weights.tolist() == [0, 1, 0, 0, 0]
+    assert weights.tolist() == [0, 0.5, 0.5, 0, 0]
     assert Krum(f=1)(torch.tensor([[0.0], [0.0], [4.0], [5.0], [6.0]])) == 5
 
 

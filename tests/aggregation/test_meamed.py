@@ -13,7 +13,9 @@ from fedsieve.aggregation._sorting import mean_of_nearest
 def around_median(X, f):
     """The n - f values nearest to the median, the smaller of two equally near ones."""
     X = np.sort(X.astype(np.float64), axis=0)
-    order = np.argsort(np.abs(X - np.median(X, axis=0)), axis=0, kind="stable")
+    median = np.median(X, axis=0)
+    rounding = 1e-14 * (np.abs(X) + np.abs(median)) * (median > X)
+    order = np.argsort(np.abs(X - median) - rounding, axis=0, kind="stable")
     return np.take_along_axis(X, order[: len(X) - f], axis=0).mean(0)
 
 

@@ -14,7 +14,14 @@ from fedsieve.aggregation import (
     _compiled,
     _sorting,
 )
-from fedsieve.aggregation._mixing import mixed_blocks, mixed_columns, squared_lengths
+from fedsieve.aggregation._gram import weighted_sum
+from fedsieve.aggregation._mixing import (
+    mixed_blocks,
+    mixed_columns,
+    mixed_rows,
+    squared_lengths,
+    summed_columns,
+)
 from fedsieve.aggregation.pre_aggregator import Reads
 
 
@@ -24,8 +31,42 @@ def test_the_kernel_multiplies(r, n, k):
     rng = np.random.default_rng(r * k)
     M, X = rng.normal(size=(r, n)), rng.normal(size=(n, k + 3))
     out = np.full((r, k), np.nan)
-    mixed_columns(M, X, 3, out)
-    np.testing.assert_allclose(out, M @ X[:, 3:], atol=1e-12)
+    s = rng.normal(size=(r, 1))
+    mixed_columns(M, s, X, 3, out)
+    np.testing.assert_allclose(out, s * M @ X[:, 3:], atol=1e-12)
+    vector = np.full(k, np.nan)
+    summed_columns(M[0], X[:, 3:], vector, 0, k)
+    np.testing.assert_allclose(vector, M[0] @ X[:, 3:], atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("entries", [1, 1 << 30])
+def test_what_cancels_leaves_nothing_and_nothing_overflows(dtype, entries, monkeypatch):
+    monkeypatch.setattr(_compiled, "WORTH_COMPILING", entries)
+    M = np.full((1, 7), 1 / 7)
+    X = torch.tensor([[3.0], [-1], [2], [-5], [4], [-2], [-1]], dtype=dtype)
+    assert mixed_rows(M, X) == 0
+    most = torch.full((7, 1), torch.finfo(dtype).max / 2, dtype=dtype)
+    torch.testing.assert_close(mixed_rows(M, most), most[:1])
+
+
+@pytest.mark.parametrize("n", [1, 4, 7])
+def test_compiled_or_not_a_sum_of_rows_is_the_product(n, monkeypatch):
+    X = torch.randn(n, 9000, generator=torch.Generator().manual_seed(0))
+    w = np.linspace(-1, 2, n)
+    expected = torch.from_numpy(w) @ X.double()
+    for entries in (1, 1 << 30):
+        monkeypatch.setattr(_compiled, "WORTH_COMPILING", entries)
+        for stack in (X, X.T.contiguous().T):
+            torch.testing.assert_close(weighted_sum(w, stack), expected.float(), atol=1e-5, rtol=0)
+
+
+def test_weights_that_float32_cannot_hold_are_held():
+    X = torch.tensor([[1e30, 2e30], [1e-30, 2e-30]])
+    torch.testing.assert_close(weighted_sum(np.array([1e-50, 1e40]), X), torch.tensor([1e10, 2e10]))
+    torch.testing.assert_close(
+        weighted_sum(np.array([1e-50, 0.0]), X), torch.tensor([1e-20, 2e-20])
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -1,5 +1,7 @@
 """Nearest-neighbour mixing, and composition by >>."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
@@ -46,11 +48,27 @@ def test_a_gram_rule_stays_one():
     assert not isinstance(NNM(f=1) >> TrimmedMean(f=1), GramRule)
 
 
-def test_a_row_is_its_own_neighbour_even_among_equals():
+def test_messages_equally_far_share_the_places_that_are_left():
     M, _ = NNM(f=2).mixing(Products(np.zeros((5, 5))))
-    assert (np.diagonal(M) == 1 / 3).all()
+    np.testing.assert_allclose(M, 1 / 5)
+    x = np.array([0.0, 1.0, -1.0, 1.0, 7.0])
+    M, _ = NNM(f=2).mixing(Products(np.outer(x, x)))
+    np.testing.assert_allclose(M[0], np.array([1, 2 / 3, 2 / 3, 2 / 3, 0]) / 3)
+    np.testing.assert_allclose(M[1], np.array([1, 1, 0, 1, 0]) / 3)
     np.testing.assert_allclose(M.sum(1), 1)
-    assert np.array_equal(M[0], np.array([1, 1, 1, 0, 0]) / 3)  # ties: lowest index
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_mixing_with_shared_places_keeps_the_bound_of_the_lemma(seed):
+    """sum_S |y_i - mean_S|^2 <= 8f/(n - f) sum_S |x_i - mean_S|^2 (Allouah et al., lemma 5)."""
+    rng = np.random.default_rng(seed)
+    n, f = 7, int(rng.integers(1, 4))
+    X = rng.integers(-2, 3, (n, 2)).astype(float)
+    M, _ = NNM(f).mixing(Products(X @ X.T))
+    for kept in combinations(range(n), n - f):
+        S = list(kept)
+        spread = ((X[S] - X[S].mean(0)) ** 2).sum()
+        assert ((M[S] @ X - X[S].mean(0)) ** 2).sum() <= 8 * f / (n - f) * spread + 1e-12
 
 
 def test_a_stage_with_too_large_f_is_refused():

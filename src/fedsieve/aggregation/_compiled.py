@@ -17,6 +17,7 @@ TILE = 128  # columns; constant, so that the compiler knows the trip count
 STRETCH = 2048  # columns copied at a time: shorter reads of every row leave the memory waiting
 PADDING = 16  # columns; rows a power of two apart would compete for the same cache lines
 
+TIE = 1e-14  # of the values: what rounding may leave between two equally far from the median
 WORTH_COMPILING = 1 << 20  # entries from which numpy takes longer than it takes to load numba
 
 Kernel = Callable[..., Any]
@@ -108,7 +109,9 @@ def reduce_columns(
                 for r in range(max(n // 2 - (n - f), 0), min(f, n // 2)):
                     for c in range(TILE):
                         low, high = tile[r, c], tile[r + n - f, c]
-                        total[c] += (low if median[c] - low <= high - median[c] else high) * share
+                        slack = TIE * (abs(np.float64(low)) + abs(np.float64(high)))
+                        tie_or_low = median[c] - low <= high - median[c] + slack
+                        total[c] += (low if tie_or_low else high) * share
             result = out[origin + left : origin + min(left + TILE, width)]
             for c in range(len(result)):
                 result[c] = total[c]

@@ -28,6 +28,35 @@ def squared_norms(X: NDArray[Any], start: int, stop: int) -> NDArray[np.float64]
     return squares
 
 
+def norms_and_dots(X: NDArray[Any], y: NDArray[Any], start: int, stop: int) -> NDArray[np.float64]:
+    """||x_i||^2 and <x_i, y> of every row, (m, 2), over columns start to stop."""
+    m = len(X)
+    sums = np.zeros((m + REGISTERS - 1, 2))  # the last row may be taken several times
+    wide = np.zeros(TILE)
+    for left in range(start, stop, TILE):
+        width = min(TILE, stop - left)
+        part, z = y[left : left + width], wide[:width]
+        for c in range(width):
+            z[c] = np.float64(part[c])
+        for i in range(0, m, REGISTERS):  # eight sums at a time; one would wait for itself
+            r0, r1 = X[i, left : left + width], X[min(i + 1, m - 1), left : left + width]
+            r2 = X[min(i + 2, m - 1), left : left + width]
+            r3 = X[min(i + 3, m - 1), left : left + width]
+            s0 = s1 = s2 = s3 = d0 = d1 = d2 = d3 = 0.0
+            for c in range(width):
+                x0, x1 = np.float64(r0[c]), np.float64(r1[c])
+                x2, x3 = np.float64(r2[c]), np.float64(r3[c])
+                s0, d0 = s0 + x0 * x0, d0 + x0 * z[c]
+                s1, d1 = s1 + x1 * x1, d1 + x1 * z[c]
+                s2, d2 = s2 + x2 * x2, d2 + x2 * z[c]
+                s3, d3 = s3 + x3 * x3, d3 + x3 * z[c]
+            found = ((s0, d0), (s1, d1), (s2, d2), (s3, d3))
+            for r in range(REGISTERS):
+                sums[i + r, 0] += found[r][0]
+                sums[i + r, 1] += found[r][1]
+    return sums[:m]
+
+
 def centred_gram(
     X: NDArray[Any], A: NDArray[Any], reference: int, scale: float, start: int, stop: int
 ) -> NDArray[np.float64]:

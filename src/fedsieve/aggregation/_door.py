@@ -126,7 +126,14 @@ def vector(part: object, name: str) -> None:
     object.__setattr__(part, name, v)  # past the frozen dataclass, which is not finished yet
 
 
-def admit(stack: Tensor, weights: ClientWeights | None, f: int, reach: float = 0.0) -> Rows:
+def admit(
+    stack: Tensor,
+    weights: ClientWeights | None,
+    f: int,
+    *,
+    reach: float = 0.0,
+    unit: float | None = None,
+) -> Rows:
     """Look at every row once and let the usable ones in.
 
     Args:
@@ -134,6 +141,7 @@ def admit(stack: Tensor, weights: ClientWeights | None, f: int, reach: float = 0
         weights: The clients' weights, (n,).
         f: How many rows may be unusable.
         reach: Length of the longest vector that the rows are compared with.
+        unit: The norm > 0 that tells what is grossly large; ``None``: the median norm.
 
     Raises:
         ValueError: The client weights are not n finite numbers >= 0 with a positive sum.
@@ -143,10 +151,11 @@ def admit(stack: Tensor, weights: ClientWeights | None, f: int, reach: float = 0
     norms = row_norms(stack)
     order = np.argsort(norms, kind="stable")  # NaN comes last
     scale = 1.0
-    if not (norms[order[-1]] < np.inf and 1 / MODEST < norms[order[(n - 1) // 2]] < MODEST):
+    middle = unit or norms[order[(n - 1) // 2]]
+    if not (norms[order[-1]] < np.inf and 1 / MODEST < middle < MODEST):
         norms = wide_norms(stack)
         finite = norms[np.isfinite(norms)]
-        scale = _middle(finite) or _middle(finite[finite > 0]) or reach or 1.0
+        scale = unit or _middle(finite) or _middle(finite[finite > 0]) or reach or 1.0
     with np.errstate(over="ignore"):
         usable = norms / scale < GROSS  # False for NaN
     removed = n - int(np.count_nonzero(usable))
@@ -226,6 +235,13 @@ def row_norms(stack: Tensor) -> FloatArray:
 def length(vector: Vector) -> float:
     """Norm of a finite vector (k,), without overflow or underflow of the squares."""
     return float(wide_norms(as_tensor(vector)[None])[0])
+
+
+def safe_norms(stack: Tensor) -> FloatArray:
+    """Row norms, in the wide way if a square may be out of range."""
+    norms = row_norms(stack)
+    modest = ((norms > 1 / MODEST) & (norms < MODEST)).all()
+    return norms if modest else wide_norms(stack)
 
 
 def wide_norms(stack: Tensor) -> FloatArray:

@@ -20,15 +20,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedsieve.aggregation._compiled import summing_kernel
-from fedsieve.aggregation._compiled_gram import centred_gram
+from fedsieve.aggregation._compiled import Kernel, summing_kernel
+from fedsieve.aggregation._compiled_gram import centred_gram, norms_and_dots
 from fedsieve.aggregation._door import ClientWeights, FloatArray, Rows, normalised, numbers
-from fedsieve.aggregation._threads import summed
+from fedsieve.aggregation._mixing import summed_columns
+from fedsieve.aggregation._sorting import blocks
+from fedsieve.aggregation._threads import added, in_threads, summed
 from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import Rule, largest_share
 
-LARGEST_WEIGHT = 1e30  # beyond, as messages may get that are brought to a length, use float64
+LARGEST_WEIGHT = 1e30  # beyond it and its inverse float32 may not hold what a weight leaves
+LOST = 1e-8  # squared distances smaller than another by this lose half of their digits next to it
 NEAR_TIE = 1e-12  # relative difference below which two distances are equal
+SAME = 1e-14  # of the squared lengths: a squared distance below this is rounding
 BLOCK = 1 << 18  # entries upcast to float64 at a time: 2 MiB, inside the second-level cache
 DEVICE_BLOCK = 1 << 24  # on a device: few launches, 128 MiB beside the stack
 PADDING = 16  # columns; rows a power of two apart would compete for the same cache lines
@@ -58,28 +62,56 @@ class Products:
         return len(self.G) - self.points
 
 
-def gram(rows: Rows, points: Tensor | None = None) -> FloatArray:
-    """Gram of rows, then points, centred by the row of median norm, over scale^2, float64.
+def gram(rows: Rows, points: Tensor | None = None, *, about_point: bool = False) -> FloatArray:
+    """Gram of rows, then points, over scale^2, float64.
 
-    The row of median norm is no longer than some honest row and no shorter than another, so no
-    Byzantine row can spend the digits that the honest distances need, as it could in the mean.
+    Args:
+        rows: The messages.
+        points: What they are compared with besides, (a, k).
+        about_point: Whether to centre by the first point, so that all that lies near it has all of
+            its digits, however many other rows are however far. Otherwise the row of median norm is
+            the centre. With an honest majority it is no longer than some honest row and no shorter
+            than another, so that no row can spend the others' digits by its length. A Byzantine
+            row of that very norm might by its direction, if the honest ones lie close together far
+            from the origin: if a majority lies closer together than it lies to the centre by
+            `LOST`, a row amidst it becomes the centre. (Blocks of columns may differ in theirs.)
     """
     X = rows.data
     A = X[:0] if points is None else points
+    if about_point:
+        return np.roll(_centred(A, X, 0, rows.scale), -len(A), axis=(0, 1))
+    G = _centred(X, A, rows.reference, rows.scale)
+    amidst = _amidst(G[: len(X), : len(X)])
+    return G if amidst is None else _centred(X, A, amidst, rows.scale)
+
+
+def _amidst(G: FloatArray) -> int | None:
+    """A row whose majority of nearest rows the centre is too far from to tell their distances."""
+    m = len(G)
+    half, squares = m // 2, np.sort(np.diagonal(G))
+    if not (squares[half:] <= squares[: m - half] * (1 + 10 * LOST**0.5)).any():
+        return None  # no majority is about equally far from the centre
+    reach = np.partition(squared_distances(G), half, axis=1)[:, half]
+    nearest = int(reach.argmin())
+    return nearest if reach[nearest] < LOST * G[nearest, nearest] else None
+
+
+def _centred(X: Tensor, A: Tensor, reference: int, scale: float) -> FloatArray:
+    """Gram of (the rows of X, then A, minus row `reference` of X) / scale."""
     if X.device.type != "cpu":
-        return _on_device(X, A, rows)
-    compiled = summing_kernel(centred_gram, X.numel())
+        return _on_device(X, A, reference, scale)
+    compiled = summing_kernel(centred_gram, X.numel() + A.numel())
     if compiled is None:
-        return _in_numpy(X.numpy(), A.numpy(), rows)
-    messages, others = X.contiguous().numpy(), A.contiguous().numpy()
+        return _in_numpy(X.numpy(), A.numpy(), reference, scale)
+    first, then = X.contiguous().numpy(), A.contiguous().numpy()
 
     def work(start: int, stop: int) -> FloatArray:
-        return np.asarray(compiled(messages, others, rows.reference, rows.scale, start, stop))
+        return np.asarray(compiled(first, then, reference, scale, start, stop))
 
     return summed(work, X.shape[1], len(X) + len(A))
 
 
-def _in_numpy(X: NDArray[Any], A: NDArray[Any], rows: Rows) -> FloatArray:
+def _in_numpy(X: NDArray[Any], A: NDArray[Any], reference: int, scale: float) -> FloatArray:
     """The same block by block, by the threads of numpy's BLAS alone."""
     (m, k), n = X.shape, len(X) + len(A)
     width = max(BLOCK // n, 1)
@@ -89,14 +121,14 @@ def _in_numpy(X: NDArray[Any], A: NDArray[Any], rows: Rows) -> FloatArray:
         block = space[:, : min(width, k - start)]
         block[:m] = X[:, start : start + width]
         block[m:] = A[:, start : start + width]
-        block -= block[rows.reference].copy()
-        if rows.scale != 1:
-            block /= rows.scale
+        block -= block[reference].copy()
+        if scale != 1:
+            block /= scale
         G += block @ block.T  # numpy sees this form and computes one triangle only
     return G
 
 
-def _on_device(X: Tensor, A: Tensor, rows: Rows) -> FloatArray:
+def _on_device(X: Tensor, A: Tensor, reference: int, scale: float) -> FloatArray:
     """The same in torch; a device keeps its data to itself."""
     (_, k), n = X.shape, len(X) + len(A)
     width = max(DEVICE_BLOCK // n, 1)
@@ -104,19 +136,67 @@ def _on_device(X: Tensor, A: Tensor, rows: Rows) -> FloatArray:
     for start in range(0, k, width):
         columns = slice(start, start + width)
         block = torch.cat([X[:, columns].double(), A[:, columns].double()])
-        block -= block[rows.reference].clone()
-        if rows.scale != 1:
-            block /= rows.scale
+        block -= block[reference].clone()
+        if scale != 1:
+            block /= scale
         G += block @ block.T
     return G.cpu().numpy()
 
 
+def spokes(X: Tensor, y: Tensor, scale: float) -> FloatArray:
+    """||x_i||^2 and <x_i, y> of every row, (m, 2), over scale^2, added up in float64."""
+    n, k = X.shape
+    if X.device.type != "cpu":
+        return added(
+            _spokes(X[:, columns].double() / scale, y[columns].double() / scale).cpu().numpy()
+            for columns in blocks(0, k, n, on_cpu=False)
+        )
+    compiled = summing_kernel(norms_and_dots, X.numel()) if scale == 1 else None
+    rows, other = (X if compiled is None else X.contiguous()).numpy(), y.contiguous().numpy()
+
+    def work(start: int, stop: int) -> FloatArray:
+        if compiled is not None:
+            return np.asarray(compiled(rows, other, start, stop))
+        parts = (
+            (rows[:, columns].astype(np.float64) / scale, other[columns].astype(np.float64) / scale)
+            for columns in blocks(start, stop, n)
+        )
+        # no BLAS: it would call its own threads for each block
+        return added(
+            np.stack([np.einsum("ij,ij->i", x, x), np.einsum("ij,j->i", x, z)], axis=1)
+            for x, z in parts
+        )
+
+    return summed(work, k, n)
+
+
+def _spokes(X: Tensor, y: Tensor) -> Tensor:
+    return torch.stack([X.square().sum(dim=1), X @ y], dim=1)
+
+
 def squared_distances(G: FloatArray) -> FloatArray:
-    """D_ij = G_ii + G_jj - 2 G_ij, (n, n), never negative, exactly 0 on the diagonal."""
+    """D_ij = G_ii + G_jj - 2 G_ij, (n, n), never negative, exactly 0 between equal rows.
+
+    Equal rows become common by mixing; what rounding leaves of their distance must not decide.
+    """
     norms = np.diagonal(G)
-    D: FloatArray = np.maximum(norms[:, None] + norms - 2 * G, 0)
+    lengths = norms[:, None] + norms
+    D: FloatArray = lengths - 2 * G
+    D[SAME * lengths >= D] = 0
     np.fill_diagonal(D, 0)
     return D
+
+
+def summed_distances(G: FloatArray, p: FloatArray) -> FloatArray:
+    """sum_j p_j ||x_i - x_j|| less what it is for the centre of G, (n,), for shares p.
+
+    Term by term, ||x_i - x_j|| - ||x_j|| = (||x_i||^2 - 2 <x_i, x_j>) / (||x_i - x_j|| + ||x_j||):
+    a row far away would otherwise drown what the sums of the others differ in.
+    """
+    squares = np.maximum(np.diagonal(G), 0)
+    far = np.sqrt(squared_distances(G)) + np.sqrt(squares)
+    excess = np.divide(squares[:, None] - 2 * G, far, out=np.zeros_like(G), where=far > 0)
+    return np.asarray(excess @ p)
 
 
 def squared_distances_to(G: FloatArray, w: FloatArray) -> FloatArray:
@@ -127,10 +207,27 @@ def squared_distances_to(G: FloatArray, w: FloatArray) -> FloatArray:
 
 def weighted_sum(w: FloatArray, rows: Tensor) -> Tensor:
     """``w^T X`` in the rows' dtype and on their device."""
-    most = np.abs(w).max(initial=0)
-    if most and not 1 / LARGEST_WEIGHT < most < LARGEST_WEIGHT:
-        return (torch.from_numpy(w).to(rows.device) @ rows.double()).to(rows.dtype)
-    return torch.from_numpy(w).to(rows) @ rows
+    sizes = np.abs(w[w != 0])
+    if rows.dtype == torch.float64 or (
+        sizes.max(initial=1) <= LARGEST_WEIGHT and sizes.min(initial=1) >= 1 / LARGEST_WEIGHT
+    ):
+        here = rows.device.type == "cpu" and w.ndim == 1
+        compiled = summing_kernel(summed_columns, rows.numel()) if here else None
+        if compiled is None:
+            return torch.from_numpy(w).to(rows) @ rows
+        return _in_own_threads(compiled, w, rows.contiguous())
+    wide, out = torch.from_numpy(w).to(rows.device), rows.new_empty(*w.shape[:-1], rows.shape[1])
+    for columns in blocks(0, rows.shape[1], len(rows), on_cpu=rows.device.type == "cpu"):
+        out[..., columns] = wide @ rows[:, columns].double()
+    return out
+
+
+def _in_own_threads(compiled: Kernel, w: FloatArray, rows: Tensor) -> Tensor:
+    """``w^T X`` without torch's threads, which would keep the next ones waiting: see `_threads`."""
+    X = rows.numpy()
+    out, w = np.empty(X.shape[1], X.dtype), w.astype(X.dtype)
+    in_threads(lambda start, stop: compiled(w, X, out, start, stop), X.shape[1], len(X))
+    return torch.from_numpy(out)
 
 
 def placed(w: FloatArray, X: Tensor, A: Tensor) -> Tensor:
@@ -156,6 +253,42 @@ def first_mass(order: NDArray[np.intp], mass: FloatArray, amount: float) -> Floa
     taken = np.zeros(order.shape)
     np.put_along_axis(taken, order, np.diff(reached, axis=-1, prepend=0.0), axis=-1)
     return taken
+
+
+def least(values: FloatArray, mass: FloatArray, amount: float) -> FloatArray:
+    """How much of each one's mass is taken until, least values first, the amount is reached.
+
+    Those of equal values share what is taken of them, so that neither their order nor rounding
+    decides.
+
+    Args:
+        values: Who comes first, (..., n), >= 0.
+        mass: Everybody's mass, (n,), >= 0.
+        amount: What to take in all.
+
+    Returns:
+        (..., n), not ordered.
+    """
+    rank = ranks(values)
+    taken = first_mass(np.argsort(rank, axis=-1, kind="stable"), mass, amount)
+    n = values.shape[-1]
+    if (rank.max(axis=-1) == n - 1).all():  # no two are equal
+        return taken
+    group = rank + np.arange(0, values.size, n).reshape(*values.shape[:-1], 1)
+    held = np.bincount(group.ravel(), np.broadcast_to(mass, values.shape).ravel())
+    part = np.bincount(group.ravel(), taken.ravel()) / np.maximum(held, np.finfo(float).tiny)
+    return np.asarray(mass * part[group])
+
+
+def ranks(values: FloatArray) -> NDArray[np.intp]:
+    """0 for the least of values (..., n), >= 0, and so on; one for all equal up to rounding."""
+    order = np.argsort(values, axis=-1, kind="stable")
+    ordered = np.take_along_axis(values, order, axis=-1)
+    with np.errstate(invalid="ignore"):  # several infinite ones are equal
+        apart = np.diff(ordered, axis=-1) > NEAR_TIE * ordered[..., :-1]
+    rank = np.zeros_like(order)
+    np.put_along_axis(rank, order[..., 1:], np.cumsum(apart, axis=-1), axis=-1)
+    return rank
 
 
 @dataclass(frozen=True)
@@ -214,18 +347,27 @@ class PointRule(Rule):
     """
 
     lacks: ClassVar[Facts] = Facts.TRANSLATES
+    about_point: ClassVar[bool] = False  # whether the first point is the centre of the Gram
 
     @abstractmethod
     def _points(self, rows: Rows) -> Tensor:
         """The points A, (a, k), of the rows' dtype and on their device."""
 
+    def _look(self, rows: Rows, A: Tensor) -> FloatArray:
+        """The Gram of messages and points, or as much of it as is read; it adds up over columns."""
+        return gram(rows, A, about_point=self.about_point)
+
     @abstractmethod
     def _place(self, seen: Products) -> FloatArray:
-        """Weights of the messages and of the points, (m + a,), summing to 1."""
+        """Weights of the messages and of the points, (m + a,), summing to 1.
+
+        What the origin weighs changes nothing and need not be told.
+        """
 
     def _combine(self, rows: Rows, *, explain: bool) -> tuple[Tensor, FloatArray | None]:  # noqa: ARG002
         A = self._points(rows)
-        w = self._place(Products(gram(rows, A), len(A), rows.removed, rows.share, rows.scale))
+        G = self._look(rows, A)
+        w = self._place(Products(G, len(A), rows.removed, rows.share, rows.scale))
         return placed(w, rows.data, A), w[: len(rows.data)]
 
 
@@ -245,11 +387,6 @@ def nearest_mean(seen: Products, f: int) -> FloatArray:
     """
     m, f = seen.m, f - seen.removed
     distances = squared_distances(seen.G)[m, :m]
-    order = np.argsort(distances, kind="stable")
     p = np.full(m, 1 / m) if seen.share is None else seen.share
-    taken = first_mass(order, p, 1 - largest_share(seen.share, m, f))
-    ordered = distances[order]
-    rank = np.empty(m, dtype=np.intp)
-    rank[order] = np.cumsum(np.diff(ordered, prepend=ordered[0]) > NEAR_TIE * ordered)
-    part = np.bincount(rank, taken) / np.maximum(np.bincount(rank, p), np.finfo(float).tiny)
-    return np.asarray(p * part[rank] / taken.sum())
+    taken = least(distances, p, 1 - largest_share(seen.share, m, f))
+    return np.asarray(taken / taken.sum())

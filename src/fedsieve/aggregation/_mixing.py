@@ -2,7 +2,9 @@
 
 What comes after a mixing and needs no more than a block of columns never sees a second stack. Where
 numba is installed (extra ``fast``) a block is mixed tile by tile in the first-level cache, which
-beats BLAS on so few rows; where not, BLAS multiplies.
+beats BLAS on so few rows; where not, BLAS multiplies. Sums are taken in float64 and rounded once:
+mixed rows are often equal, or equally far from another, by what they are made of, and the order of
+a float32 sum would tell them apart.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from fedsieve.aggregation._door import FloatArray
 from fedsieve.aggregation._sorting import blocks
 from fedsieve.aggregation._threads import added, summed
 
-TILE = 256  # columns; constant, so that the compiler knows the trip count
+TILE = 128  # columns; constant, so that the compiler knows the trip count
 REGISTERS = 4  # rows added at a time to what is made of them
+STRETCH = 4096  # columns of one sum of rows, which stays in the first-level cache
 
 
 def mixed_blocks(
@@ -40,13 +43,14 @@ def mixed_blocks(
     """
     (r, n), k = M.shape, X.shape[1]
     stop = k if stop is None else stop
+    W, s = _summable(M)
     if X.device.type != "cpu":
-        there = from_numpy(M).to(X)
+        there, size = from_numpy(W).to(X.device), from_numpy(s).to(X.device)
         for columns in blocks(start, stop, r + n, on_cpu=False):
-            yield columns, there @ X[:, columns]
+            yield columns, (size * (there @ X[:, columns].double())).to(X.dtype)
         return
     rows = X.numpy()
-    W, s = M.astype(rows.dtype), np.diagonal(M).astype(rows.dtype)[:, None]
+    factors = np.diagonal(M).astype(rows.dtype)[:, None]
     alone = r == n and np.count_nonzero(M - np.diag(np.diagonal(M))) == 0  # rows are scaled only
     compiled = None if alone else summing_kernel(mixed_columns, X.numel())
     parts = list(blocks(start, stop, r + n))
@@ -54,39 +58,88 @@ def mixed_blocks(
     for columns in parts:
         block = space[:, : columns.stop - columns.start]
         if alone:
-            np.multiply(rows[:, columns], s, out=block)
+            np.multiply(rows[:, columns], factors, out=block)
         elif compiled is None:
-            np.matmul(W, rows[:, columns], out=block)
+            block[:] = s * (W @ rows[:, columns].astype(np.float64))
         else:
-            compiled(W, rows, columns.start, block)
+            compiled(W, s, rows, columns.start, block)
         yield columns, from_numpy(block)
 
 
-def mixed_columns(M: NDArray[Any], X: NDArray[Any], start: int, out: NDArray[Any]) -> None:
-    """Fill `out` with M X from column `start` on."""
+def mixed_rows(M: FloatArray, X: Tensor) -> Tensor:
+    """M X, (r, k)."""
+    out, X = X.new_empty(len(M), X.shape[1]), X.contiguous()
+    for columns, block in mixed_blocks(M, X):
+        out[:, columns] = block
+    return out
+
+
+def _summable(M: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """M = s W, s (r, 1), such that equal weights in a row of W are a power of two.
+
+    Whole numbers are then added up exactly, and what cancels leaves nothing. No sum overflows.
+    """
+    peaks = np.abs(M).max(axis=1, keepdims=True)
+    peaks[peaks == 0] = 1
+    s = peaks * np.exp2(np.ceil(np.log2(np.maximum((np.abs(M) / peaks).sum(axis=1), 1))))[:, None]
+    return M / s, s
+
+
+def mixed_columns(
+    M: NDArray[Any], s: NDArray[Any], X: NDArray[Any], start: int, out: NDArray[Any]
+) -> None:
+    """Fill `out` with s M X from column `start` on."""
     (r, n), width = M.shape, out.shape[1]
     padded = (n + REGISTERS - 1) // REGISTERS * REGISTERS
-    W = np.zeros((r, padded), M.dtype)
-    W[:, :n] = M
-    tile = np.zeros((padded, TILE), X.dtype)
-    y = np.zeros(TILE, X.dtype)
+    W = np.zeros((r + 1, padded))
+    W[:r, :n] = M
+    tile = np.zeros((padded, TILE))
+    sums = np.zeros((2, TILE))
     for left in range(0, width, TILE):
         size = min(TILE, width - left)
         for j in range(n):  # through views: an index that might be negative costs the vector loop
             source, target = X[j, start + left : start + left + size], tile[j]
             for c in range(size):
                 target[c] = source[c]
-        for i in range(r):
+        for i in range(0, r, 2):  # two at a time, as every entry of the tile is loaded anew
+            y, z = sums[0], sums[1]
             for c in range(TILE):
                 y[c] = 0
+                z[c] = 0
             for j in range(0, padded, REGISTERS):
                 x0, x1, x2, x3 = tile[j], tile[j + 1], tile[j + 2], tile[j + 3]
-                w0, w1, w2, w3 = W[i, j], W[i, j + 1], W[i, j + 2], W[i, j + 3]
+                v0, v1, v2, v3 = W[i, j], W[i, j + 1], W[i, j + 2], W[i, j + 3]
+                w0, w1, w2, w3 = W[i + 1, j], W[i + 1, j + 1], W[i + 1, j + 2], W[i + 1, j + 3]
                 for c in range(TILE):
-                    y[c] += w0 * x0[c] + w1 * x1[c] + w2 * x2[c] + w3 * x3[c]
-            target = out[i, left : left + size]
-            for c in range(size):
-                target[c] = y[c]
+                    a0, a1, a2, a3 = x0[c], x1[c], x2[c], x3[c]
+                    y[c] += v0 * a0 + v1 * a1 + v2 * a2 + v3 * a3
+                    z[c] += w0 * a0 + w1 * a1 + w2 * a2 + w3 * a3
+            for row in range(i, min(i + 2, r)):
+                source, target = sums[row - i], out[row, left : left + size]
+                for c in range(size):
+                    target[c] = s[row, 0] * source[c]
+
+
+def summed_columns(
+    w: NDArray[Any], X: NDArray[Any], out: NDArray[Any], start: int, stop: int
+) -> None:
+    """Fill columns start to stop of `out` with w^T X."""
+    n = len(X)
+    for left in range(start, stop, STRETCH):
+        y = out[left : min(left + STRETCH, stop)]
+        right = left + len(y)
+        for c in range(len(y)):
+            y[c] = 0
+        for i in range(0, n - n % REGISTERS, REGISTERS):
+            x0, x1 = X[i, left:right], X[i + 1, left:right]
+            x2, x3 = X[i + 2, left:right], X[i + 3, left:right]
+            w0, w1, w2, w3 = w[i], w[i + 1], w[i + 2], w[i + 3]
+            for c in range(len(y)):
+                y[c] += w0 * x0[c] + w1 * x1[c] + w2 * x2[c] + w3 * x3[c]
+        for i in range(n - n % REGISTERS, n):
+            x, wi = X[i, left:right], w[i]
+            for c in range(len(y)):
+                y[c] += wi * x[c]
 
 
 def squared_lengths(X: Tensor, scale: float = 1.0) -> FloatArray:

@@ -180,7 +180,8 @@ def _mean(rows: list[Tensor], f: int, nearest: bool) -> Tensor:
         median = 0.5 * rows[(n - 1) // 2].double() + 0.5 * rows[n // 2].double()
         for r in range(max(n // 2 - (n - f), 0), min(f, n // 2)):
             low, high = rows[r].double(), rows[r + n - f].double()
-            total = total + torch.where(median - low <= high - median, low, high) * share
+            slack = _compiled.TIE * (low.abs() + high.abs())
+            total = total + torch.where(median - low <= high - median + slack, low, high) * share
     return torch.as_tensor(total).to(rows[0].dtype)
 
 

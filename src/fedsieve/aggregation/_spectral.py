@@ -24,6 +24,7 @@ ROUNDING = 1e-15  # a variance below this part of the squared norms is the round
 DENSE = 256  # rows up to which LAPACK is as fast as Lanczos
 RESIDUAL = 1e-14  # part of lambda below which float64 tells a Ritz pair from an eigenpair no more
 STEPS = 300  # of Lanczos, a few times what a flat spectrum of 1000 rows takes
+NEAR_TIE = 1e-12  # relative: rows as far as the farthest up to this may be so up to rounding
 HEARD = 0.95  # part of the rows that weigh something, below which the others are left out
 
 
@@ -81,8 +82,9 @@ class Turns:
 
 
 def filtered(c: FloatArray, tau: FloatArray) -> FloatArray:
-    """c_i (1 - tau_i / max_j tau_j): the farthest row loses all of its mass."""
-    return np.asarray(c * np.maximum(1 - tau / tau.max(), 0))
+    """c_i (1 - tau_i / max_j tau_j): the farthest row, and those as far, lose all of their mass."""
+    left = 1 - tau / tau.max()
+    return np.asarray(c * np.where(left > NEAR_TIE, left, 0))
 
 
 def _dense(G: FloatArray, q: FloatArray) -> tuple[float, FloatArray]:

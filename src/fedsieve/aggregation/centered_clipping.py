@@ -18,7 +18,13 @@ from torch import Tensor
 
 from fedsieve._arguments import integer, real
 from fedsieve.aggregation._door import FloatArray, Rows, Vector, length, vector
-from fedsieve.aggregation._gram import PointRule, Products, squared_distances, squared_distances_to
+from fedsieve.aggregation._gram import (
+    NEAR_TIE,
+    PointRule,
+    Products,
+    squared_distances_to,
+    summed_distances,
+)
 from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import largest_share, minority
 from fedsieve.registry import register
@@ -39,7 +45,7 @@ class CenteredClipping(PointRule):
             iteration the (n - f)-th smallest distance to v: at most f messages are clipped.
         iterations: The number L, >= 1.
         v0: Centre to start from, (k,): the previous aggregate. ``None``: the message of smallest
-            summed distance to the others.
+            summed distance to the others, the mean of several such ones.
 
     Raises:
         ValueError: ``f`` is not an integer >= 0, ``tau`` not finite and > 0, ``iterations`` none
@@ -94,7 +100,10 @@ class CenteredClipping(PointRule):
         p = np.full(m, 1 / m) if seen.share is None else seen.share
         largest_share(seen.share, m, f)
         w = np.zeros(len(G))
-        w[_medoid(G, p) if self.v0 is None else m] = 1
+        if self.v0 is None:
+            w[:m] = _medoid(G, p)
+        else:
+            w[m] = 1
         for _ in range(self.iterations):
             distances = np.sqrt(squared_distances_to(G, w)[:m])
             if self.tau is None:
@@ -109,8 +118,14 @@ class CenteredClipping(PointRule):
         return w
 
 
-def _medoid(G: FloatArray, p: FloatArray) -> int:
-    """The message of positive weight whose summed distance to the others is smallest."""
+def _medoid(G: FloatArray, p: FloatArray) -> FloatArray:
+    """The message of positive weight whose summed distance to the others is smallest: its weights.
+
+    Several such ones, up to rounding, share the place.
+    """
     m = len(p)
-    summed = np.sqrt(squared_distances(G[:m, :m])) @ p
-    return int(np.argmin(np.where(p > 0, summed, np.inf)))
+    G = G[:m, :m]
+    summed = np.where(p > 0, summed_distances(G, p), np.inf)
+    rounding = NEAR_TIE * np.sqrt(max(np.median(np.diagonal(G)), 0))
+    w = np.where(summed <= summed.min() + rounding, p, 0)
+    return np.asarray(w / w.sum())

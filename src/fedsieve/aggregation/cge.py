@@ -39,6 +39,7 @@ class CGE(PointRule):
     """
 
     lacks: ClassVar[Facts] = Facts.TRANSLATES | Facts.ROBUST  # a small message is always believed
+    about_point: ClassVar[bool] = True
 
     def breakdown(self, n: int) -> int:
         """2f < n."""

@@ -6,7 +6,8 @@ Cao, Fang, Liu, Gong, "FLTrust: Byzantine-robust federated learning via trust bo
     TS_i = max(0, cos(x_i, g_0)),
     R(x) = sum_i TS_i (||g_0|| / ||x_i||) x_i / sum_i TS_i.
 
-g_0 and the origin are further rows of the Gram.
+Of the inner products only <x_i, g_0> and the squared lengths are read, each one about the origin:
+no row spends another's digits, however many malicious ones there are and however long they are.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedsieve.aggregation._door import GROSS, MODEST, FloatArray, Rows, Vector, length, vector
-from fedsieve.aggregation._gram import PointRule, Products, origin
+from fedsieve.aggregation._door import FloatArray, Rows, Vector, length, vector
+from fedsieve.aggregation._gram import NEAR_TIE, PointRule, Products, origin, spokes
 from fedsieve.aggregation.facts import Facts
 from fedsieve.registry import register
 
@@ -31,8 +32,9 @@ class FLTrust(PointRule):
     """FLTrust: weighs messages by their cosine with a trusted update, at the length of that update.
 
     Withstands any number of malicious clients as far as the trusted update is right. If no message
-    points its way, the aggregate is 0. Client weights multiply the trust. A message shorter than
-    1e-100 of the trusted update has no direction that counts.
+    points its way, the aggregate is 0; a cosine below 1e-12 may be rounding, and counts as 0. A row
+    is grossly long, and unusable, if it is 1e100 times as long as the trusted update. Client
+    weights multiply the trust.
 
     Args:
         f: How many unusable rows may be left out before the round fails, f < n.
@@ -52,6 +54,7 @@ class FLTrust(PointRule):
     root: Vector | None = field(
         default=None, kw_only=True, compare=False, repr=False
     )  # a round's data, not a setting
+    about_point: ClassVar[bool] = True
     lacks: ClassVar[Facts] = (
         Facts.TRANSLATES | Facts.SCALES | Facts.UNANIMOUS | Facts.CONVEX | Facts.AVERAGES
     )
@@ -72,25 +75,34 @@ class FLTrust(PointRule):
         """None: the error is that of the root data."""
         return None
 
+    def _unit(self) -> float | None:
+        return self._length or None
+
     def _points(self, rows: Rows) -> Tensor:
         if self.root is None:
             raise ValueError(f"{self!r} has no trusted update: give root=, a finite vector (k,)")
-        g = rows.cut(self.root, "root")
-        if not 1 / MODEST < self._length / rows.scale < MODEST:  # squares might be out of range
-            g = g.double() / (self._length or 1) * rows.scale
-        return torch.cat([g[None], origin(rows)])
+        parts = [origin(rows), rows.cut(self.root, "root")[None]]
+        if rows.data.device.type != "cpu":
+            return torch.cat(parts)
+        return torch.from_numpy(np.concatenate([part.numpy() for part in parts]))  # see `_threads`
+
+    def _look(self, rows: Rows, A: Tensor) -> FloatArray:
+        m, g = len(rows.data), A[1]
+        seen = np.concatenate([spokes(X, g, rows.scale) for X in (rows.data, A)])
+        G = np.diag(seen[:, 0])  # about the origin; what is not read stays 0
+        G[:m, -1] = G[-1, :m] = seen[:m, 1]
+        return G
 
     def _place(self, seen: Products) -> FloatArray:
         m, p = seen.m, 1.0 if seen.share is None else seen.share
-        to_origin = seen.G[-1]
-        inner = seen.G - to_origin[:, None] - to_origin + to_origin[-1]  # the origin removed
+        G, to_origin = seen.G, seen.G[m]
+        inner = G - to_origin[:, None] - to_origin + to_origin[m]  # the origin removed
         norms = np.sqrt(np.maximum(np.diagonal(inner), 0))
-        real = norms[:m] * seen.scale
-        heard = (norms[:m] > 0) & (real > self._length / GROSS)  # a row 0 has cosine 0
-        lengths = np.where(heard, norms[:m], np.inf)
-        trust = p * np.maximum(inner[:m, m] / lengths / (norms[m] or np.inf), 0)
-        w = np.zeros(len(seen.G))
-        if (total := trust.sum()) > 0:
-            w[:m] = trust / total * (self._length / np.where(heard, real, np.inf))
-        w[-1] = 1 - w[:m].sum()
+        lengths = np.where(norms[:m] > 0, norms[:m], np.inf)  # a row 0 has cosine 0
+        g = norms[-1] or np.inf
+        cosines = inner[:m, -1] / lengths / g
+        TS = p * np.where(cosines > NEAR_TIE, cosines, 0)
+        w = np.zeros(len(G))
+        if (total := TS.sum()) > 0:
+            w[:m] = TS / total * g / lengths
         return w

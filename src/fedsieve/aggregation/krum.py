@@ -6,7 +6,10 @@ n - f - 2 other messages nearest to it:
 
     s(i) = sum_{i -> j} ||x_i - x_j||^2.
 
-Krum is the message of smallest score, Multi-Krum the mean of the m messages of smallest score.
+Krum is the message of smallest score, Multi-Krum the mean of the m messages of smallest score. The
+paper takes the client of lowest number where several have the same score, as mixed messages often
+do; here they share the place, so that no order of the clients matters. What is proven of Krum
+bounds the distance of every such message to the honest mean, and with it that of their mean.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import numpy as np
 
 from fedsieve._arguments import choice, integer
 from fedsieve.aggregation._door import FloatArray
-from fedsieve.aggregation._gram import GramRule, first_mass, squared_distances
+from fedsieve.aggregation._gram import NEAR_TIE, GramRule, first_mass, least, squared_distances
 from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import largest_share, minority
 from fedsieve.registry import register
@@ -32,7 +35,8 @@ class Krum(GramRule):
     """Krum: the one message that is nearest to its n - f - 2 nearest others.
 
     With client weights a message's neighbours are counted by their weight, the last one in part; a
-    message of weight 0 is neither neighbour nor winner. Of equal scores the lowest index wins.
+    message of weight 0 is neither neighbour nor winner. Of equal scores, up to rounding, it is the
+    mean of their messages.
 
     Args:
         f: Number of Byzantine clients, n > 2f + 2.
@@ -67,9 +71,8 @@ class Krum(GramRule):
     def _solve(self, G: FloatArray, removed: int, share: FloatArray | None) -> FloatArray:
         f = self.f - removed
         score = scores(squared_distances(G), f, _others(self.neighbours), share)
-        w = np.zeros(len(G))
-        w[np.argmin(score)] = 1
-        return w
+        w = np.where(score <= score.min() * (1 + NEAR_TIE), 1.0 if share is None else share, 0)
+        return np.asarray(w / w.sum())
 
 
 @register("rule", "multi-krum", paper='Blanchard et al., "Machine learning with adversaries", 2017')
@@ -78,7 +81,7 @@ class MultiKrum(GramRule):
     """Multi-Krum: the mean of the m messages that are nearest to their nearest others.
 
     Client weights count as in Krum; of the messages in the order of their scores, as many are
-    averaged as weigh m average clients, the last one in part.
+    averaged as weigh m average clients, the last one in part. Equal scores count in equal parts.
 
     Args:
         f: Number of Byzantine clients, n > 2f + 2.
@@ -125,7 +128,7 @@ class MultiKrum(GramRule):
         m = min(self.m or n - f - (2 if others == 2 else 0), n - f)
         score = scores(squared_distances(G), f, others, share)
         mass = np.ones(n) if share is None else n * share
-        taken = first_mass(np.argsort(score, kind="stable"), mass, m)
+        taken = least(score, mass, m)
         return np.asarray(taken / taken.sum())
 
 

@@ -5,7 +5,8 @@ Xie, Koyejo, Gupta, "Generalized Byzantine-tolerant SGD", 2018. With m the media
 
     R(x) = (1/(n-f)) sum_{x in N} x.
 
-Of two values equally far from the median, one on either side, the smaller one is taken.
+Of two values equally far from the median, one on either side, the smaller one is taken; mixed ones
+are often equally far, so that what rounding may leave between them does not count.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedsieve.aggregation._compiled import TIE
 from fedsieve.aggregation._coordinatewise import Window, middle, trimmed
 from fedsieve.aggregation._sorting import mean_of_nearest
 from fedsieve.registry import register
@@ -47,6 +49,8 @@ class MeaMed(Window):
     def _weigh(self, values: Tensor, mass: Tensor, trim: float) -> Tensor:
         values = values.double()
         median = (middle(mass) * values).sum(dim=0)
-        order = (values - median).abs().argsort(dim=0, stable=True)
+        distances = (values - median).abs()
+        below = TIE * (values.abs() + median.abs()) * (values < median)  # of a tie they come first
+        order = (distances - below).argsort(dim=0, stable=True)
         weights = trimmed(mass.gather(0, order), 0, 1 - trim)
         return torch.empty_like(weights).scatter_(0, order, weights)

@@ -49,6 +49,7 @@ class MoNNA(PointRule):
 
     pivot: int = 0
     lacks: ClassVar[Facts] = Facts.SYMMETRIC
+    about_point: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

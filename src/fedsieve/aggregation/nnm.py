@@ -5,6 +5,10 @@ Byzantine ML under heterogeneity", AISTATS 2023. Every message becomes the mean 
 messages nearest to it, itself among them:
 
     y_i = (1/(n-f)) sum_{j in N_i} x_j,  i.e.  M_ij = [j in N_i] / (n - f).
+
+If several messages are equally far and not all of them fit into N_i, they share the places that are
+left: y_i is then the mean over all choices of N_i, each of which the paper's lemma allows. As the
+lemma bounds sum_i |y_i - mean_S|^2, which is convex, it holds for their mean too.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import numpy as np
 
 from fedsieve._arguments import integer
 from fedsieve.aggregation._door import FloatArray
-from fedsieve.aggregation._gram import Products, squared_distances
+from fedsieve.aggregation._gram import Products, least, squared_distances
 from fedsieve.aggregation.pre_aggregator import PreAggregator
 from fedsieve.aggregation.rule import check_breakdown, minority
 from fedsieve.registry import register
@@ -26,8 +30,8 @@ from fedsieve.registry import register
 class NNM(PreAggregator):
     """Nearest-neighbour mixing: replaces each message by the mean of its n - f nearest ones.
 
-    Takes the heterogeneity of honest clients out of a rule's error. Of messages equally far the
-    one of lowest index is taken.
+    Takes the heterogeneity of honest clients out of a rule's error. Of messages that are equally
+    far, up to rounding, each has the same part, so that no order of the clients matters.
 
     Args:
         f: Number of Byzantine clients, 2f < n.
@@ -66,9 +70,5 @@ class NNM(PreAggregator):
         """
         m = seen.m
         self.check(m + seen.removed)
-        D = squared_distances(seen.G[:m, :m])
-        np.fill_diagonal(D, -1)  # itself first, even among equal messages
-        neighbours = np.argsort(D, axis=1, kind="stable")[:, : m - max(self.f - seen.removed, 0)]
-        M = np.zeros((m, m))
-        np.put_along_axis(M, neighbours, 1 / neighbours.shape[1], axis=1)
-        return M, seen.share
+        near = m - max(self.f - seen.removed, 0)
+        return least(squared_distances(seen.G[:m, :m]), np.ones(m), near) / near, seen.share

@@ -21,7 +21,7 @@ import numpy as np
 
 from fedsieve.aggregation._door import FloatArray
 from fedsieve.aggregation._filtering import SpectralFilter
-from fedsieve.aggregation._gram import squared_distances
+from fedsieve.aggregation._gram import ranks, squared_distances
 from fedsieve.aggregation.rule import largest_share
 from fedsieve.registry import register
 
@@ -87,7 +87,7 @@ def capped(c: FloatArray, most: FloatArray) -> FloatArray:
 
 
 def _nearest(D: FloatArray, f: int) -> FloatArray:
-    """All but the f rows of largest distance to their nearest others, in order."""
+    """All but the f rows farthest from their nearest others, in order; of a tie the first stay."""
     n = len(D)
     scores = np.sort(D, axis=1)[:, : n - f].sum(axis=1)  # the first is a row's 0 to itself
-    return np.sort(np.argsort(scores, kind="stable")[: n - f])
+    return np.sort(np.argsort(ranks(scores), kind="stable")[: n - f])

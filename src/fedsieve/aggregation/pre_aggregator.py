@@ -25,9 +25,8 @@ from fedsieve.aggregation._gram import (
     Products,
     gram,
     origin,
-    weighted_sum,
 )
-from fedsieve.aggregation._mixing import squared_lengths
+from fedsieve.aggregation._mixing import mixed_rows, squared_lengths
 from fedsieve.aggregation._threads import added
 from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import Rule, of_round
@@ -204,6 +203,9 @@ class Mixed(Rule):
         """What both allow."""
         return min(self.pre.breakdown(n), self.rule.breakdown(self.pre.rows(n)))
 
+    def _unit(self) -> float | None:
+        return self.rule._unit()
+
     def check(self, n: int) -> None:
         """Refuse what either refuses."""
         self.pre.check(n)
@@ -232,7 +234,7 @@ class MixedRule(Mixed):
             blockwise = self.rule._reduce_mixed(M, rows.data, self.rule.f - rows.removed, share)
             if not explain:
                 return blockwise, None
-        mixed = rows.mixed(weighted_sum(M, rows.data), share)
+        mixed = rows.mixed(mixed_rows(M, rows.data), share)
         vector, shares = self.rule._combine(mixed, explain=explain)
         return vector if blockwise is None else blockwise, None if shares is None else shares @ M
 
@@ -275,6 +277,15 @@ class MixedPointRule(Mixed, PointRule):
     """Mixing, or a rule, that refers to further points; made by ``pre >> rule``."""
 
     rule: GramRule | PointRule
+
+    @property
+    def about_point(self) -> bool:  # type: ignore[override]
+        """Yes, unless distances between messages count, which need the row of median norm."""
+        if Reads.DISTANCES in self.pre.reads:
+            return False
+        return (
+            self.rule.about_point if isinstance(self.rule, PointRule) else not self.rule.reads_gram
+        )
 
     def _points(self, rows: Rows) -> Tensor:
         points = [origin(rows)] if Reads.NORMS in self.pre.reads else []

@@ -160,11 +160,15 @@ class Rule(ABC):
         check_stack(stack)
         self.check(len(stack))
         self._check_weights(weights)
-        return admit(stack, weights, self.f, self._reach())
+        return admit(stack, weights, self.f, reach=self._reach(), unit=self._unit())
 
     def _reach(self) -> float:
         """Length of the longest vector, besides the messages, that distances are measured from."""
         return 0.0
+
+    def _unit(self) -> float | None:
+        """The norm that tells what is grossly large; ``None``: the median norm of the messages."""
+        return None
 
     def _check_weights(self, weights: ClientWeights | None) -> None:
         if weights is not None and Facts.WEIGHTED not in self.facts:

@@ -18,16 +18,15 @@ from torch import Tensor
 
 from fedsieve.aggregation._coordinatewise import Coordinatewise
 from fedsieve.aggregation._door import (
-    MODEST,
     ClientWeights,
     FloatArray,
     Rows,
     as_tensor,
     check_stack,
-    row_norms,
-    wide_norms,
+    safe_norms,
 )
 from fedsieve.aggregation._gram import GramRule, PointRule, Products, gram, placed, weighted_sum
+from fedsieve.aggregation._mixing import mixed_rows
 from fedsieve.aggregation._threads import added
 from fedsieve.aggregation.pre_aggregator import MixedRule
 from fedsieve.aggregation.rule import Aggregation, Rule
@@ -100,7 +99,7 @@ def _combine(
         w = rule._at(rows.scale)._solve(G, rows.removed, rows.share)
         return _joined((weighted_sum(w, part.data) for part in parts()), k), w if explain else None
     if isinstance(rule, PointRule):
-        G = added(gram(part, rule._points(part)) for part in parts())
+        G = added(rule._look(part, rule._points(part)) for part in parts())
         w = rule._place(Products(G, len(G) - m, rows.removed, rows.share, rows.scale))
         vector = _joined((placed(w, part.data, rule._points(part)) for part in parts()), k)
         return vector, w[:m] if explain else None
@@ -109,7 +108,7 @@ def _combine(
 
         def mixed() -> Iterator[Rows]:
             for part in parts():
-                yield replace(part, data=weighted_sum(M, part.data), share=share)
+                yield replace(part, data=mixed_rows(M, part.data), share=share)
 
         made = replace(rows, data=rows.data.new_empty(len(M), 1), share=share)
         vector, shares = _combine(rule.rule, made, mixed, k, explain=explain)
@@ -164,9 +163,7 @@ def _norms(blocks: Iterable[Tensor | NDArray[np.floating]]) -> tuple[Tensor, int
                 f"blocks of {kind[0]} rows of {kind[1]} and of {len(part)} rows of {part.dtype}; "
                 "allowed are blocks of one n and dtype"
             )
-        found = row_norms(part)
-        if not ((found > 1 / MODEST) & (found < MODEST)).all():  # a square may be out of range
-            found = wide_norms(part)
+        found = safe_norms(part)
         norms = found if norms is None else np.hypot(norms, found)
         k += part.shape[1]
     if norms is None:
