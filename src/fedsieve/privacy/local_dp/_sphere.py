@@ -23,7 +23,8 @@ def as_rows(x: ArrayLike, d: int) -> tuple[FloatArray, FloatArray]:
     if not np.isfinite(vectors).all():
         raise ValueError("x holds a number that is not finite")
     rows = vectors.reshape(-1, d)
-    return rows, np.linalg.norm(rows, axis=1)
+    with np.errstate(over="ignore"):  # an infinite norm is more than any bound
+        return rows, np.linalg.norm(rows, axis=1)
 
 
 def unit_rows(x: ArrayLike, d: int) -> FloatArray:

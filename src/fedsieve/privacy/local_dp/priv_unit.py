@@ -38,7 +38,7 @@ class PrivUnit:
     """Reports a direction, more likely from the cap around the input; the most exact there is.
 
     Args:
-        epsilon: Budget of one vector, in (0, 20].
+        epsilon: Budget of one vector, in [1e-6, 20].
         d: Numbers in a vector, >= 2.
 
     Raises:

@@ -40,7 +40,7 @@ class PrivUnitG:
     Nearly as exact as PrivUnit, and simpler: its norm is random.
 
     Args:
-        epsilon: Budget of one vector, in (0, 20].
+        epsilon: Budget of one vector, in [1e-6, 20].
         d: Numbers in a vector, >= 1.
 
     Raises:
