@@ -62,6 +62,7 @@ class Lattice:
                 raise ValueError(f"{name}={value} must be finite and > 0")
         if self.d != int(self.d) or self.d < 1:
             raise ValueError(f"d={self.d} must be an integer >= 1")
+        object.__setattr__(self, "d", int(self.d))  # 3.0 is one, too
         if not 0 < self.beta < 1:
             raise ValueError(f"beta={self.beta} must be in (0, 1)")
         if self.clip / self.spacing + math.sqrt(self.d) >= math.sqrt(MOST_SQUARE):

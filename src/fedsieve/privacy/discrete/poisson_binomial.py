@@ -63,6 +63,7 @@ class PoissonBinomial:
             raise ValueError(f"bound={self.bound} must be in [1e-100, 1e100]")
         if not 1 <= self.m <= MOST_COINS or self.m != int(self.m):
             raise ValueError(f"m={self.m} must be an integer from 1 to {MOST_COINS}")
+        object.__setattr__(self, "m", int(self.m))  # 16.0 is one, too
         if not 2**-16 <= self.theta <= 0.25:
             raise ValueError(f"theta={self.theta} must be in [2^-16, 1/4]")
 

@@ -59,6 +59,7 @@ class SumLattice:
                 raise ValueError(f"{name}={value} must be finite and > 0")
         if self.d != int(self.d) or self.d < 1:
             raise ValueError(f"d={self.d} must be an integer >= 1")
+        object.__setattr__(self, "d", int(self.d))  # 3.0 is one, too
         if self._reach >= math.sqrt(MOST_SQUARE):
             finest = 1.01 * self.clip / (math.sqrt(MOST_SQUARE) - math.sqrt(self.d))
             raise ValueError(f"spacing={self.spacing} must be > {finest:.3g} for this clip")
