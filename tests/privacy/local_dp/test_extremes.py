@@ -198,3 +198,14 @@ def test_answers_stay_in_the_list_and_shares_are_unbiased(epsilon, k):
 def test_no_reports_give_no_shares():
     with pytest.raises(ValueError, match="reports is empty"):
         RandomisedResponse(1.0, 2).estimate(np.array([], dtype=int))
+
+
+def test_whole_numbers_of_another_type_are_numbers_too():
+    x = np.array([0.6, 0.8])
+    for kind in (*VECTOR, SampledCoordinates):
+        one, other = (
+            kind(1.0, d).privatize(x, np.random.default_rng(0)) for d in (2, np.float64(2))
+        )
+        assert np.array_equal(one, other)
+    whole = RandomisedResponse(1.0, 4.0)
+    assert len(whole.estimate(whole.privatize([0, 3], np.random.default_rng(0)))) == 4

@@ -22,7 +22,7 @@ from fedsieve.privacy.local_dp._interval import FloatArray, check_epsilon
 from fedsieve.privacy.local_dp._sphere import (
     SLACK,
     as_rows,
-    check_dimension,
+    checked_dimension,
     coordinate_grid,
     directions,
 )
@@ -60,7 +60,7 @@ class Ball:
 
     def __post_init__(self) -> None:
         check_epsilon(self.epsilon)
-        check_dimension(self.d)
+        object.__setattr__(self, "d", checked_dimension(self.d))
         if not 1e-100 <= self.radius <= 1e100:  # its square is a float64
             raise ValueError(f"radius={self.radius} must be in [1e-100, 1e100]")
 

@@ -46,6 +46,7 @@ class RandomisedResponse:
         check_epsilon(self.epsilon)
         if self.k != int(self.k) or not 2 <= self.k <= 2**31:
             raise ValueError(f"k={self.k} must be an integer, >= 2 and <= 2^31")
+        object.__setattr__(self, "k", int(self.k))  # 4.0 is one, too
 
     @property
     def p(self) -> float:
