@@ -244,7 +244,7 @@ def court() -> Court:
 
 @pytest.fixture
 def slow_court() -> Court:
-    """Where a trial is a round of its own."""
+    """Where a trial is a round of its own, or a client with a model of its own."""
     return Court(300, 900)
 
 

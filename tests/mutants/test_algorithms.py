@@ -266,8 +266,8 @@ class Case:
 
 
 CASES = [
-    Case("scaffold", variates, variate_of_raw_gradients),
-    Case("peers", differences, noise_on_the_sent_model_alone, looks=0.1),
+    Case("scaffold", variates, variate_of_raw_gradients, "slow_court"),
+    Case("peers", differences, noise_on_the_sent_model_alone, "slow_court", 0.1),
     Case("distributed", shared(4, best_of_the_honest), own_part_too_small, "large_court", 0.7),
     Case("pairs", shared(4, alone_less_the_known, public=True), pairs_share_the_public_seed,
          "large_court", -1),

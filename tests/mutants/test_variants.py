@@ -241,7 +241,7 @@ CASES = [
     Case("moving clip", moving_clip(shared=False), budget_of_the_count_forgotten, looks=0.4),
     Case("count", moving_clip(shared=True), noise_of_the_message_on_the_count),
     Case("client, dshb", client_unit("dshb"), update_not_clipped, looks=0.5),
-    Case("client, fedavg", client_unit("fedavg"), update_not_clipped, looks=0.35),
+    Case("client, fedavg", client_unit("fedavg"), update_not_clipped, "slow_court", 0.3),
     Case("central", central, noise_divided_by_n_twice, "slow_court", 0.25),
 ]
 
