@@ -7,6 +7,7 @@ import os
 import pickle
 from collections.abc import Callable
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_the_cipher_is_what_the_cpu_computes() -> None:
 
     assert cipher() == ("AES-128-CTR" if AESCounter(key=0).use_aesni else "ChaCha20")
     made = type(FreshGenerator().bit_generator)
-    assert made is (AESCounter if cipher() == "AES-128-CTR" else ChaCha)
+    assert issubclass(made, AESCounter if cipher() == "AES-128-CTR" else ChaCha)
 
 
 def test_all_256_bits_of_a_key_count(named: str) -> None:
@@ -69,13 +70,39 @@ def test_all_256_bits_of_a_key_count(named: str) -> None:
     assert len({KeyedGenerator(key).bytes(16) for key in (whole, *flipped)}) == 33
 
 
+REFUSED: dict[str, tuple[Callable[[Any], object], str]] = {
+    "copy": (copy.copy, "neither copied nor stored"),
+    "deepcopy": (copy.deepcopy, "neither copied nor stored"),
+    "pickle": (pickle.dumps, "neither copied nor stored"),
+    "read": (lambda held: held.state, "neither read nor set"),
+    "set": (lambda held: setattr(held, "state", {}), "neither read nor set"),
+    "set back": (lambda held: held.advance(-1), "only goes forward"),
+    "jump": (lambda held: held.jumped(), "only goes forward"),
+    "spawn": (lambda held: held.spawn(2), "n_children=2: .* has no children; ask"),
+}
+
+
+@pytest.mark.parametrize("part", [lambda g: g, lambda g: g.bit_generator], ids=["all", "bits"])
 @pytest.mark.parametrize("made", [FreshGenerator, lambda: Secret().generator(1)])
-def test_a_secret_generator_is_neither_copied_nor_stored(
-    made: Callable[[], KeyedGenerator],
+@pytest.mark.parametrize("asked", REFUSED)
+def test_nobody_gets_a_second_generator_of_the_same_noise(
+    named: str, made: Callable[[], KeyedGenerator], part: Callable[[Any], Any], asked: str
 ) -> None:
-    for copied in (copy.copy, copy.deepcopy, pickle.dumps):
-        with pytest.raises(TypeError, match="neither copied nor stored"):
-            copied(made())
+    ask, message = REFUSED[asked]
+    generator = made()
+    with pytest.raises(TypeError, match=message):
+        ask(part(generator))
+    assert 0 <= generator.random() < 1  # it goes on
+
+
+def test_the_refusals_change_no_bit(named: str) -> None:
+    """The samplers run on the published cipher's own code, and see nothing of the class around."""
+    from randomgen import AESCounter, ChaCha
+
+    key = bytes(range(32))
+    plain = AESCounter if named == "AES-128-CTR" else ChaCha
+    own = np.random.Generator(plain(**_keystream._words(key)))
+    assert np.array_equal(KeyedGenerator(key).standard_normal(99), own.standard_normal(99))
 
 
 def test_a_renewed_generator_is_that_of_the_new_key(

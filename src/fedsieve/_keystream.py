@@ -36,21 +36,51 @@ def cipher() -> str:
     return "AES-128-CTR" if AESCounter(key=0).use_aesni else "ChaCha20"
 
 
-class KeyedGenerator(np.random.Generator):
-    """A numpy generator on the key stream of 32 secret bytes.
+class Sealed:
+    """What generators of secret noise, and the bits below them, refuse.
 
-    It can be neither copied nor stored: two copies draw the same, and its state holds the key.
+    Two copies draw the same noise, and so does one that is set back; the state holds the key. That
+    stops accidents and not attackers: who runs code in this process can read its memory.
     """
-
-    def __init__(self, key: bytes) -> None:
-        from randomgen.aes import AESCounter
-        from randomgen.chacha import ChaCha
-
-        made = AESCounter if cipher() == "AES-128-CTR" else ChaCha
-        super().__init__(made(**_words(key)))
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a generator of secret noise can be neither copied nor stored")
+
+    def __getstate__(self) -> NoReturn:
+        self.__reduce__()
+
+    @property
+    def state(self) -> NoReturn:
+        """Refused: it holds the key."""
+        raise TypeError("the state of a generator of secret noise can be neither read nor set")
+
+    @state.setter
+    def state(self, _: object) -> NoReturn:
+        raise TypeError("the state of a generator of secret noise can be neither read nor set")
+
+    def advance(self, *_: object) -> NoReturn:
+        """Refused: it could be set back."""
+        raise TypeError("a generator of secret noise only goes forward, one draw at a time")
+
+    jumped = advance
+
+    def spawn(self, n_children: int) -> NoReturn:
+        """Refused: its children would not be keyed by the system."""
+        raise TypeError(
+            f"n_children={n_children}: a generator of secret noise has no children; ask "
+            "fedsieve.randomness.Streams for one stream each"
+        )
+
+
+class KeyedGenerator(Sealed, np.random.Generator):
+    """A numpy generator on the key stream of 32 secret bytes; it can be neither copied nor stored.
+
+    Args:
+        key: The bytes.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        super().__init__(_sealed(cipher())(**_words(key)))
 
 
 class FreshGenerator(KeyedGenerator):
@@ -92,6 +122,16 @@ class Secret:
 
     def __reduce__(self) -> tuple[type[Secret], tuple[bytes]]:
         return Secret, (self._key,)
+
+
+@cache
+def _sealed(name: str) -> Any:
+    """The bit generator of a cipher, which refuses what `Sealed` says."""
+    from randomgen.aes import AESCounter
+    from randomgen.chacha import ChaCha
+
+    bits: type = AESCounter if name == "AES-128-CTR" else ChaCha
+    return type(bits.__name__, (Sealed, bits), {})
 
 
 def _words(key: bytes) -> dict[str, int]:

@@ -14,32 +14,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from fedsieve.aggregation import CAF, Mean
+from fedsieve.aggregation import Mean
 from fedsieve.algorithms.form import Cohort
 from fedsieve.algorithms.trust import (
     EVERYTHING,
     WHOLE_UPDATES,
-    OwnNoise,
     ServerNoise,
     SharedNoise,
     clipped,
     listed,
 )
-from fedsieve.compression.projections import LowRank
 from fedsieve.learning.clipping import Clip
-from fedsieve.poisoning import SignFlip
 from fedsieve.privacy import (
     AdaptiveClip,
     CorrelatedGaussian,
     Event,
-    GaussianMechanism,
     IntegerMechanism,
-    Ledger,
     compose,
 )
 from fedsieve.randomness import Streams
-from fedsieve.simulation.checkpoint import newest, save
-from fedsieve.simulation.executors import OneByOne
 from fedsieve.simulation.job import Job
 from fedsieve.simulation.loop import Simulation
 
@@ -51,38 +44,6 @@ COMBINATIONS = [
     for name, offers in (("dshb", EVERYTHING), ("sieve", EVERYTHING), ("fedavg", WHOLE_UPDATES))
     for unit, trust in sorted(offers)
 ]
-
-
-def mechanism_of(unit: str, sigma: float = 0.5, clip: float = 1.0) -> GaussianMechanism:
-    batch = 8 if unit == "record" else 1
-    return GaussianMechanism(clip, sigma, batch, unit=unit)  # type: ignore[arg-type]
-
-
-def noise_of(trust: str, mechanism: GaussianMechanism, n: int = N) -> Any:
-    if trust == "local":
-        return OwnNoise()
-    if trust == "central":
-        return ServerNoise(STREAMS)
-    sigma = mechanism.noise_multiplier
-    shared = CorrelatedGaussian.calibrated(mechanism.clip, mechanism.batch, sigma, n, F)
-    return SharedNoise(shared, F)
-
-
-@pytest.fixture
-def job_of(make_job: Callable[..., Job]) -> Callable[..., Job]:
-    """A small federation with a protection."""
-
-    def make(name: str, unit: str, trust: str, least: int = N, **given: Any) -> Job:
-        mechanism = mechanism_of(unit)
-        noise = noise_of(trust, mechanism, least)
-        if trust != "central":
-            given.setdefault("rule", CAF(1))
-        ledger = Ledger(1e-5, "add-remove", repeatable=True, unit=mechanism.unit)
-        return make_job(
-            name, mechanism=mechanism, noise=noise, ledger=ledger, steps=3, noise_seed=1, **given
-        )
-
-    return make
 
 
 def cohort(ids: tuple[int, ...] = tuple(range(N)), absent: tuple[int, ...] = ()) -> Cohort:
@@ -129,7 +90,7 @@ def test_a_client_moves_the_sum_by_the_clip_and_its_exchange_by_twice_the_clip(
     other=st.sampled_from(SCALES),
 )
 def test_one_message_moves_the_servers_mean_by_its_share_whatever_is_in_it(
-    seed: int, scales: list[float], other: float
+    mechanism_of: Callable[..., Any], seed: int, scales: list[float], other: float
 ) -> None:
     """At client level; the noise, keyed by the round, is the same in both worlds."""
     mechanism = mechanism_of("client", sigma=1e-3, clip=0.5)
@@ -142,7 +103,9 @@ def test_one_message_moves_the_servers_mean_by_its_share_whatever_is_in_it(
     assert (one - two).double().norm() <= 2 * 0.5 / N + 1e-5
 
 
-def test_an_unusable_message_gives_the_others_no_more_weight() -> None:
+def test_an_unusable_message_gives_the_others_no_more_weight(
+    mechanism_of: Callable[..., Any],
+) -> None:
     mechanism = mechanism_of("record", sigma=1e-6)
     rows = torch.ones(N, 4)
     rows[2] = math.nan
@@ -161,7 +124,9 @@ def chi_square(values: np.ndarray, std: float) -> float:
 
 @pytest.mark.parametrize("unit", ["record", "client"])
 @pytest.mark.parametrize("trust", TRUSTS)
-def test_the_noise_of_messages_and_aggregates_is_as_large_as_stated(unit: str, trust: str) -> None:
+def test_the_noise_of_messages_and_aggregates_is_as_large_as_stated(
+    mechanism_of: Callable[..., Any], noise_of: Callable[..., Any], unit: str, trust: str
+) -> None:
     k, mechanism = 20_000, mechanism_of(unit, sigma=1.7, clip=0.3)
     noise, std = noise_of(trust, mechanism), mechanism.noise_std
     messages = noise.at_client(mechanism, torch.zeros(N, k), cohort(), 0).messages
@@ -183,7 +148,9 @@ def test_the_noise_of_messages_and_aggregates_is_as_large_as_stated(unit: str, t
             assert not message.any()
 
 
-def test_shared_noise_cancels_in_the_mean_and_without_those_who_are_absent() -> None:
+def test_shared_noise_cancels_in_the_mean_and_without_those_who_are_absent(
+    mechanism_of: Callable[..., Any],
+) -> None:
     k, mechanism = 5000, mechanism_of("client")
     shared = CorrelatedGaussian(clip=1.0, independent=0.01, correlated=50.0, batch=1)
     noise = SharedNoise(shared, F)
@@ -196,7 +163,9 @@ def test_shared_noise_cancels_in_the_mean_and_without_those_who_are_absent() -> 
         assert chi_square(sent.messages.double().mean(0).numpy(), 0.01 / math.sqrt(m)) > FALSE_ALARM
 
 
-def test_whoever_computes_a_client_gets_the_same_bits() -> None:
+def test_whoever_computes_a_client_gets_the_same_bits(
+    mechanism_of: Callable[..., Any], noise_of: Callable[..., Any]
+) -> None:
     mechanism, vectors = mechanism_of("client"), torch.randn(N, 40).clamp(-0.1, 0.1)
     for trust in TRUSTS:
         noise, everybody = noise_of(trust, mechanism), cohort(absent=(3,))
@@ -222,7 +191,12 @@ def test_a_stream_of_a_pair_is_of_both_and_of_nobody_else() -> None:
 
 @pytest.mark.parametrize(("name", "unit", "trust"), COMBINATIONS)
 def test_what_is_charged_is_the_composition_by_hand(
-    job_of: Callable[..., Job], name: str, unit: str, trust: str
+    mechanism_of: Callable[..., Any],
+    noise_of: Callable[..., Any],
+    job_of: Callable[..., Job],
+    name: str,
+    unit: str,
+    trust: str,
 ) -> None:
     where = {"size": 5, "dropout": 0.2}
     job = job_of(name, unit, trust, participation=where, rounds=6)
@@ -248,115 +222,6 @@ def test_what_is_charged_is_the_composition_by_hand(
     found = job.ledger.guarantee()
     assert (found.epsilon, found.unit) == (pytest.approx(by_hand.epsilon, rel=1e-9), unit)
     assert len({events[0].steps * len(events) for events in spent.values()}) > 1
-
-
-# ---------------------------------------------------------------------------------- the rounds
-
-
-def bits(job: Job) -> torch.Tensor:
-    with Simulation(job) as simulation:
-        for _ in range(job.rounds):
-            simulation.step()
-    return simulation.theta.clone()
-
-
-@pytest.mark.parametrize(("name", "unit", "trust"), COMBINATIONS)
-def test_a_restored_simulation_goes_on_bit_for_bit(
-    job_of: Callable[..., Job], tmp_path: Any, name: str, unit: str, trust: str
-) -> None:
-    given: dict[str, Any] = {"rounds": 5, "participation": {"size": 5, "dropout": 0.1}}
-    if name == "sieve":
-        given["projection"] = LowRank(k=30, refresh=2)
-    whole = bits(job_of(name, unit, trust, **given))
-    with Simulation(job_of(name, unit, trust, **given)) as first:
-        for _ in range(3):
-            first.step()
-        save(tmp_path, first.checkpoint())
-    with Simulation(job_of(name, unit, trust, **given)) as second:
-        held = newest(tmp_path)
-        assert held is not None
-        second.restore(held)
-        for _ in range(2):
-            second.step()
-        assert torch.equal(second.theta, whole)
-
-
-@pytest.mark.parametrize(
-    ("trust", "workers"), [("central", 2), *(("distributed", w) for w in (1, 2))]
-)
-def test_any_number_of_workers_gives_the_same_bits(
-    job_of: Callable[..., Job], trust: str, workers: int
-) -> None:
-    given: dict[str, Any] = {"rounds": 2, "participation": {"dropout": 0.2}, "least": 4}
-    whole = bits(job_of("fedavg", "client", trust, **given))
-    assert torch.equal(bits(job_of("fedavg", "client", trust, workers=workers, **given)), whole)
-
-
-@pytest.mark.parametrize("unit", ["record", "client"])
-@pytest.mark.parametrize("trust", TRUSTS)
-def test_one_pass_and_one_by_one_send_the_same_noise(
-    job_of: Callable[..., Job], unit: str, trust: str
-) -> None:
-    class Reference(Simulation):
-        def _start(self, broadcast: Any) -> Any:
-            return OneByOne(self.job.algorithm)
-
-    job = job_of("dshb", unit, trust, rounds=2)
-    with Reference(job) as simulation:
-        for _ in range(2):
-            simulation.step()
-    again = bits(job_of("dshb", unit, trust, rounds=2))
-    torch.testing.assert_close(simulation.theta, again, rtol=0, atol=1e-5)
-
-
-def test_with_everybody_there_the_servers_momentum_is_the_mean_of_the_clients(
-    make_job: Callable[..., Job],
-) -> None:
-    """Without noise to speak of: under the mean it does not matter where the momentum is."""
-    mechanism = mechanism_of("record", sigma=1e-9)
-    jobs = [
-        make_job("dshb", mechanism=mechanism, noise=noise, rounds=4)
-        for noise in (OwnNoise(), ServerNoise(STREAMS))
-    ]
-    local, central = (bits(job) for job in jobs)
-    torch.testing.assert_close(local, central, rtol=0, atol=1e-5)
-    with Simulation(jobs[1]) as simulation:
-        assert simulation.memory == {}
-        assert simulation.shared["momentum"].shape == simulation.theta.shape
-
-
-def test_shared_noise_moves_the_momentum_only_where_clients_come_and_go(
-    job_of: Callable[..., Job],
-) -> None:
-    steady = job_of("dshb", "record", "distributed")
-    assert "momentum" in Simulation(steady).memory
-    moving = job_of("dshb", "record", "distributed", participation={"size": 5})
-    parts = replace(moving.algorithm.parts, everybody=False)  # type: ignore[attr-defined]
-    moving = replace(moving, algorithm=replace(moving.algorithm, parts=parts))  # type: ignore[type-var]
-    assert "momentum" in Simulation(moving).shared
-
-
-def test_at_client_level_the_steps_are_free_of_noise_and_the_update_is_clipped(
-    make_job: Callable[..., Job],
-) -> None:
-    quiet = GaussianMechanism(clip=1e-3, noise_multiplier=1e-6, batch=1, unit="client")
-    given: dict[str, Any] = {"rounds": 1, "steps": 3, "options": {"lr": 0.5, "server_lr": 1.0}}
-    plain = make_job("fedavg", clients=1, **given)
-    held = make_job("fedavg", clients=1, mechanism=quiet, **given)
-    start = plain.theta
-    moved, short = bits(plain) - start, bits(held) - start
-    assert float(short.norm()) == pytest.approx(1e-3, rel=1e-3)
-    assert torch.cosine_similarity(moved, short, dim=0) > 0.9999
-
-
-def test_malicious_clients_cannot_outweigh_the_servers_clip(job_of: Callable[..., Job]) -> None:
-    """10^6 times its message, or less, is what an attacker would have without the second clip."""
-    attack = {"byzantine": (0,), "attack": SignFlip(strength=1e6)}
-    attacked, calm = (
-        bits(job_of("dshb", "client", "central", rounds=1, **given)) for given in (attack, {})
-    )
-    # both steps are of 0.2 (1 - 0.9) (mean of six clipped + noise 0.5 / 6)
-    assert (attacked - calm).norm() <= 0.2 * 0.1 * 2 / N + 1e-6
 
 
 # ------------------------------------------------------------------------------------ refusals
@@ -411,7 +276,9 @@ def test_colluders_are_counted_from_zero() -> None:
 
 
 @pytest.mark.parametrize("value", [2.0**25, 2.0**60, 3e38])
-def test_no_message_drowns_the_servers_noise(value: float) -> None:
+def test_no_message_drowns_the_servers_noise(
+    mechanism_of: Callable[..., Any], value: float
+) -> None:
     """Sums beside it are rounded after the noise only, so neighbours stay as near as stated."""
     mechanism = mechanism_of("record", sigma=4.0)
     stack = torch.zeros(4, 500)

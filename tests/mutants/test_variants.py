@@ -17,12 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from fedsieve.algorithms import parts
-from fedsieve.algorithms.trust import ServerNoise, SharedNoise
+from fedsieve.algorithms.trust import ServerNoise
 from fedsieve.learning.clipping import Clip
 from fedsieve.learning.data import Dataset
 from fedsieve.privacy import (
     AdaptiveClip,
-    CorrelatedGaussian,
     GaussianMechanism,
     IntegerMechanism,
 )
@@ -199,54 +198,6 @@ def worlds(court: Any, others: int, **given: Any) -> Iterator[Job]:
         )
 
 
-def distributed(*, public: bool) -> Any:
-    """The server and one of four clients, who tells it the noise that it shares.
-
-    With ``public``, somebody who knows the experiment's seed, and takes it for that of the pairs.
-    """
-    n, f = 4, 1
-    noise = CorrelatedGaussian.calibrated(1.0, 1, 1.0, n, f)
-
-    def verdict(court: Any) -> Verdict:
-        scores = []
-        h = n - f
-        s, c = noise.independent**2, noise.correlated**2
-        covariance = s * np.eye(h) + c * (h * np.eye(h) - np.ones((h, h)))
-        best = torch.from_numpy(np.linalg.inv(covariance)[0])
-        for job in worlds(court, n - 1, noise=lambda streams: SharedNoise(noise, f)):
-            claim = court.claim(job, 1)
-            told = Streams(0, noise_seed=0) if public else job.streams
-            messages = court.messages(job, court.trials)
-            for round_, sent in enumerate(messages):
-                if public:
-                    v = [told.pair(0, j, round_, 0).standard_normal(K)[0] for j in range(1, n)]
-                    scores.append(sent[0, 0] - noise.correlated * sum(v))
-                    continue
-                v = [told.pair(i, h, round_, 0).standard_normal(K)[0] for i in range(h)]
-                scores.append(best @ (sent[:h, 0] - noise.correlated * torch.tensor(v)))
-        return court.bound(torch.stack(scores)), claim
-
-    return verdict
-
-
-def own_part_too_small(patch: Patch) -> None:
-    release = CorrelatedGaussian.release
-
-    def weak(self: CorrelatedGaussian, *given: Any) -> Any:
-        return release(replace(self, independent=self.independent / 3), *given)
-
-    patch.setattr(CorrelatedGaussian, "release", weak)
-
-
-def pairs_share_the_public_seed(patch: Patch) -> None:
-    def pair(self: Streams, one: int, other: int, *labels: int) -> np.random.Generator:
-        known = Streams(0, noise_seed=self.seed)
-        return original(known, one, other, *labels)
-
-    original = Streams.pair
-    patch.setattr(Streams, "pair", pair)
-
-
 def central(court: Any) -> Verdict:
     """Somebody who sees the models."""
     scores = []
@@ -290,9 +241,7 @@ CASES = [
     Case("moving clip", moving_clip(shared=False), budget_of_the_count_forgotten, looks=0.4),
     Case("count", moving_clip(shared=True), noise_of_the_message_on_the_count),
     Case("client, dshb", client_unit("dshb"), update_not_clipped, looks=0.5),
-    Case("client, fedavg", client_unit("fedavg"), update_not_clipped, "slow_court", 0.4),
-    Case("distributed", distributed(public=False), own_part_too_small, "slow_court", 0.4),
-    Case("pairs", distributed(public=True), pairs_share_the_public_seed, "slow_court", -1),
+    Case("client, fedavg", client_unit("fedavg"), update_not_clipped, "slow_court", 0.3),
     Case("central", central, noise_divided_by_n_twice, "slow_court", 0.25),
 ]
 

@@ -144,6 +144,23 @@ def test_without_a_seed_nothing_is_drawn_twice_and_repeated_rounds_are_charged_a
     assert again.job.ledger.spent() == releases(job, ROUNDS + repeated)
 
 
+@pytest.mark.parametrize("seed", [1, None])
+@pytest.mark.parametrize("kept", [0.1, 0.9])
+def test_a_journal_that_was_cut_in_a_line_counts_all_that_was_sent(
+    job_of: Callable[[int | None], Job], tmp_path: Path, seed: int | None, kept: float
+) -> None:
+    """Even where the disk had promised the line, and its message was out."""
+    job, path = job_of(seed), tmp_path / "journal"
+    _, checkpoint = died(job)
+    *whole, last = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(whole) + last[: int(kept * len(last))])
+    ledger = resumed(job, checkpoint, path).job.ledger
+    assert ledger is not None
+    repeated = 0 if seed is not None else DIES + 1 - SAVED
+    assert ledger.spent() == releases(job, ROUNDS + repeated)
+    assert Ledger.restore(checkpoint.facts["ledger"], path).guarantee() == ledger.guarantee()
+
+
 def noise_std(job: Job) -> float:
     """Of each number of a message (of an update: of its last step alone)."""
     gradient = job.algorithm.parts.gradient  # type: ignore[attr-defined]

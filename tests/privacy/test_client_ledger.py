@@ -15,7 +15,6 @@ from fedsieve.privacy import (
     Limits,
     RefusedError,
     Terms,
-    _ledger_file,
     compose,
     epsilon,
 )
@@ -83,6 +82,7 @@ def test_one_budget_over_all_runs_and_restarts(path):
         (Terms(9.0, 0.5, 1.0, law="discrete-gaussian"), "accepted is gaussian"),
         (Terms(9.0, 0.5, 1.0, sampling="shuffled"), "sampling='shuffled'.*accepted is poisson"),
         (Terms(9.0, 0.5, 1.0, sampling="random-allocation"), "accepted is poisson"),
+        (Terms(9.0, 0.5, 1.0, steps=2, sampling="shuffled"), "steps=2.*the most is 1; sampling="),
         (Terms(1.0, 1.0, 9.0), "noise_multiplier.*sampling_rate.*clip"),
     ],
 )
@@ -173,75 +173,6 @@ def test_the_law_decides_when_the_budget_is_spent(path):
                 ledger.message("a", round_, terms, lambda: b"")
             with pytest.raises(BudgetExceededError):
                 ledger.message("a", fit, terms, lambda: b"")
-
-
-# What version 1 of the file held, which knew no law of the noise.
-FIRST_VERSION = """
-CREATE TABLE budget (
-    data TEXT PRIMARY KEY, epsilon REAL NOT NULL, delta REAL NOT NULL,
-    relation TEXT NOT NULL, unit TEXT NOT NULL);
-CREATE TABLE spent (
-    data TEXT NOT NULL, sampling_rate REAL NOT NULL, noise_multiplier REAL NOT NULL,
-    steps INTEGER NOT NULL, PRIMARY KEY (data, sampling_rate, noise_multiplier));
-CREATE TABLE sent (
-    data TEXT NOT NULL, run TEXT NOT NULL, round INTEGER NOT NULL,
-    sampling_rate REAL NOT NULL, noise_multiplier REAL NOT NULL, steps INTEGER NOT NULL,
-    clip REAL NOT NULL, message BLOB, PRIMARY KEY (data, run, round));
-INSERT INTO budget VALUES ('ward', {epsilon!r}, 1e-5, 'add-remove', 'record');
-INSERT INTO spent VALUES ('ward', 1.0, 10.0, 1), ('ward', 1.0, 20.0, 4);
-INSERT INTO sent VALUES ('ward', 'a', 0, 1.0, 10.0, 1, 1.0, x'78'),
-    ('ward', 'a', 1, 1.0, 20.0, 4, 1.0, NULL);
-"""
-
-
-@pytest.fixture
-def before(path):
-    """A ledger of the first version, with budget for one more round on `TERMS`."""
-    db = sqlite3.connect(path)
-    db.executescript(FIRST_VERSION.format(epsilon=limits(3).epsilon))
-    db.close()
-    return path
-
-
-def test_a_ledger_of_the_first_version_goes_on(before):
-    for _ in range(2):  # brought up once, then as it is
-        with ClientLedger(before, "ward", limits(3, steps=4)) as ledger:
-            assert ledger.spent() == (Event(10.0, 1.0, 1), Event(20.0, 1.0, 4))
-            assert ledger.message("a", 0, TERMS, lambda: b"y") == b"x"
-            with pytest.raises(RefusedError, match="its message dropped"):
-                ledger.message("a", 1, Terms(20.0, 1.0, 1.0, 4), lambda: b"y")
-            assert ledger._run("PRAGMA user_version") == [(2,)]
-    with ClientLedger(before, "ward", limits(3)) as ledger:
-        ledger.message("a", 2, TERMS, lambda: b"z")
-        with pytest.raises(BudgetExceededError):
-            ledger.message("a", 3, TERMS, lambda: b"z")
-
-
-def test_bringing_a_ledger_up_is_whole_or_not_at_all(before, monkeypatch):
-    for stop in range(1, len(_ledger_file._FROM_1) + 1):
-        half = (*_ledger_file._FROM_1[:stop], "INSERT INTO nowhere VALUES (1)")
-        monkeypatch.setattr(_ledger_file, "_FROM_1", half)
-        with pytest.raises(LedgerError, match="nowhere; nothing was sent"):
-            ClientLedger(before, "ward", limits(3))
-        monkeypatch.undo()
-    with ClientLedger(before, "ward", limits(3)) as ledger:
-        assert ledger.spent() == (Event(10.0, 1.0, 1), Event(20.0, 1.0, 4))
-
-
-def test_a_program_of_the_first_version_cannot_write_any_more(before):
-    with ClientLedger(before, "ward", limits(3)) as ledger:
-        old = sqlite3.connect(before)
-        with pytest.raises(sqlite3.OperationalError, match="6 columns"):
-            old.execute("INSERT INTO spent VALUES ('ward', 1.0, 10.0, 1)")
-        old.close()
-        assert ledger.spent()[0].steps == 1
-
-
-def test_a_ledger_of_a_later_version_is_refused(path):
-    with ClientLedger(path, "ward", limits()) as ledger:
-        ledger._run("PRAGMA user_version = 3")
-    with pytest.raises(LedgerError, match="has version 3, written by a later release"):
-        ClientLedger(path, "ward", limits())
 
 
 @pytest.mark.parametrize(
@@ -356,6 +287,16 @@ def test_a_forked_process_has_to_open_its_own(path, monkeypatch):
         (lambda: Terms(1.0, 0.1, 1.0, law="skellam"), "variance=None must be .* 4194304 or more"),
         (lambda: Terms(1.0, 0.1, 1.0, law="skellam", variance=0.0), "variance=0.0 must be"),
         (lambda: Terms(1.0, 0.1, 1.0, variance=9.0), "variance=9.0 belongs to law='skellam'"),
+        (lambda: Terms(1.0, 0.3, 1.0, sampling="shuffled"), "the nearest rate is 1/3"),
+        (lambda: Terms(1.0, 0.5, 1.0, 1.5, sampling="shuffled"), "steps=1.5 must be >= 1"),
+        (lambda: Terms(1.0, 0.5, 1.0, 0, sampling="shuffled"), "steps=0 must be >= 1"),
+        (
+            lambda: Terms(1.0, 0.5, 1.0, 1, "discrete-gaussian", sampling="random-allocation"),
+            "law='discrete-gaussian' with sampling='random-allocation'",
+        ),
+        (lambda: limits(samplings=()), r"samplings=\(\) must be some of poisson, "),
+        (lambda: limits(samplings=("poisson", "batches")), "samplings=.*must be some of"),
+        (lambda: limits(samplings=("shuffled",)), "relation='add-remove' with sampling='shuffled'"),
         (lambda: limits(steps=0), "steps=0"),
         (lambda: limits(rounds=0), "rounds=0 must be an integer >= 1, or None"),
         (lambda: limits(laws=()), "laws=\\(\\) must be some of gaussian, "),

@@ -158,8 +158,8 @@ def test_equal_streams_give_equal_noise_and_different_ones_do_not() -> None:
 @pytest.mark.parametrize(
     ("given_", "text"),
     [
-        ({"clip": 0.0}, "clip=0.0 must be finite and > 0"),
-        ({"noise_multiplier": math.inf}, "noise_multiplier=inf must be finite and > 0"),
+        ({"clip": 0.0}, "clip=0.0 must be in"),
+        ({"noise_multiplier": math.inf}, "noise_multiplier=inf must be in"),
         ({"law": "gaussian"}, "law='gaussian' is not one of discrete-gaussian, skellam"),
         ({"unit": "house"}, "unit='house' is not one of record, client"),
         ({"clipping": "soft"}, "clipping='soft' is not one of"),

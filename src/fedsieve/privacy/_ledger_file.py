@@ -1,20 +1,22 @@
 """The SQLite file of a client's ledger: its tables, older versions of them, how it is opened.
 
 Version 1 knew Gaussian noise only and wrote no version; version 2 adds the law of the noise, and
-the variance that Skellam noise is accounted with (0 for the others). A file of version 1 becomes
-one of version 2 in a single transaction when a client opens it. A program that knows an older
-version than the file's cannot write to it: it refuses, or its statements do not fit the tables.
+the variance that Skellam noise is accounted with (0 for the others); version 3 the way of sampling
+(before it, Poisson samples). A file of an older version becomes one of this in a single transaction
+when a client opens it. A program that knows an older version than the file's cannot write to it: it
+refuses, or its statements do not fit the tables.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from fedsieve.privacy.guarantee import Event
+from fedsieve.privacy.guarantee import Event, Law, Sampling
 
-VERSION = 2
+VERSION = 3
 
 _BUDGET = """
 CREATE TABLE budget (
@@ -24,27 +26,27 @@ CREATE TABLE budget (
 _SPENT = """
 CREATE TABLE spent (
     data TEXT NOT NULL, sampling_rate REAL NOT NULL, noise_multiplier REAL NOT NULL,
-    law TEXT NOT NULL, variance REAL NOT NULL, steps INTEGER NOT NULL,
-    PRIMARY KEY (data, sampling_rate, noise_multiplier, law, variance))
+    law TEXT NOT NULL, variance REAL NOT NULL, sampling TEXT NOT NULL, steps INTEGER NOT NULL,
+    PRIMARY KEY (data, sampling_rate, noise_multiplier, law, variance, sampling))
 """
+"""Steps are epochs, where records take part once in one."""
 _SENT = """
 CREATE TABLE sent (
     data TEXT NOT NULL, run TEXT NOT NULL, round INTEGER NOT NULL,
     sampling_rate REAL NOT NULL, noise_multiplier REAL NOT NULL, steps INTEGER NOT NULL,
     clip REAL NOT NULL, message BLOB,
     law TEXT NOT NULL DEFAULT 'gaussian', variance REAL NOT NULL DEFAULT 0,
+    sampling TEXT NOT NULL DEFAULT 'poisson',
     PRIMARY KEY (data, run, round))
 """
-_FROM_1 = (
-    "ALTER TABLE spent RENAME TO spent_before",
-    _SPENT,
-    """INSERT INTO spent
-    SELECT data, sampling_rate, noise_multiplier, 'gaussian', 0, steps FROM spent_before""",
-    "DROP TABLE spent_before",
-    "ALTER TABLE sent ADD COLUMN law TEXT NOT NULL DEFAULT 'gaussian'",
-    "ALTER TABLE sent ADD COLUMN variance REAL NOT NULL DEFAULT 0",
-)
+KIND = ("'gaussian', 0, 'poisson'", "law, variance, 'poisson'", "law, variance, sampling")
+"""What tells releases of equal noise and rate apart, as versions 1, 2 and 3 tell it."""
 
+_ADDED = (
+    "law TEXT NOT NULL DEFAULT 'gaussian'",
+    "variance REAL NOT NULL DEFAULT 0",
+    "sampling TEXT NOT NULL DEFAULT 'poisson'",
+)
 _PATIENCE = 60.0  # seconds that a writer waits for the others
 
 
@@ -111,19 +113,37 @@ def version(db: sqlite3.Connection, path: Path) -> int:
 
 
 def event(
-    noise_multiplier: float, sampling_rate: float, steps: int, law: str, variance: float
+    noise_multiplier: float,
+    sampling_rate: float,
+    steps: int,
+    law: Law,
+    variance: float,
+    sampling: Sampling,
 ) -> Event:
-    """A row of a table as an event."""
-    return Event(noise_multiplier, sampling_rate, steps, law, variance or None)  # type: ignore[arg-type]
+    """A row of what was spent as an event."""
+    return Event(noise_multiplier, sampling_rate, steps, law, variance or None, sampling)
 
 
 def _bring_up(db: sqlite3.Connection, path: Path) -> None:
     found = version(db, path)
     if found == VERSION:
         return
-    for statement in _FROM_1 if found == 1 else (_BUDGET, _SPENT, _SENT):
+    for statement in _from(found) if found else (_BUDGET, _SPENT, _SENT):
         db.execute(statement)
     db.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _from(before: int) -> Iterator[str]:
+    """How tables of an older version become those of this one."""
+    yield "ALTER TABLE spent RENAME TO spent_before"
+    yield _SPENT
+    yield (
+        "INSERT INTO spent SELECT data, sampling_rate, noise_multiplier, "  # noqa: S608
+        f"{KIND[before - 1]}, steps FROM spent_before"
+    )
+    yield "DROP TABLE spent_before"
+    for column in _ADDED if before == 1 else _ADDED[2:]:
+        yield f"ALTER TABLE sent ADD COLUMN {column}"
 
 
 def _logging_ahead(db: sqlite3.Connection) -> str:

@@ -23,6 +23,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,8 +31,8 @@ from typing import Any, Self
 from fedsieve.privacy import _ledger_file
 from fedsieve.privacy._journal import sync_folder
 from fedsieve.privacy._ledger_file import LedgerError as LedgerError
-from fedsieve.privacy.guarantee import Event, Guarantee, merge
-from fedsieve.privacy.limits import Limits, RefusedError, Terms
+from fedsieve.privacy.guarantee import Event, Guarantee, Law, Sampling, merge
+from fedsieve.privacy.limits import Limits, RefusedError, Terms, released
 
 
 class ClientLedger:
@@ -138,7 +139,7 @@ class ClientLedger:
     def spent(self) -> tuple[Event, ...]:
         """Everything that was released of the data set, equal releases counted together."""
         rows = self._run(
-            "SELECT noise_multiplier, sampling_rate, steps, law, variance FROM spent "
+            "SELECT noise_multiplier, sampling_rate, steps, law, variance, sampling FROM spent "
             "WHERE data = ?",
             self.data,
         )
@@ -187,16 +188,16 @@ class ClientLedger:
     def _kept(self, run: str, round_: int, terms: Terms) -> bytes | None:
         """The message of a round that was answered before."""
         rows = self._run(
-            "SELECT noise_multiplier, sampling_rate, clip, steps, law, variance, message FROM sent "
-            "WHERE data = ? AND run = ? AND round = ?",
+            "SELECT noise_multiplier, sampling_rate, clip, steps, law, variance, sampling, message "
+            "FROM sent WHERE data = ? AND run = ? AND round = ?",
             self.data,
             run,
             round_,
         )
         if not rows:
             return None
-        ((sigma, q, clip, steps, law, variance, message),) = rows
-        before = Terms(sigma, q, clip, steps, law, variance or None)
+        ((sigma, q, clip, steps, law, variance, sampling, message),) = rows
+        before = Terms(sigma, q, clip, steps, law, variance or None, sampling)
         if before != terms:
             raise RefusedError(
                 f"round {round_} of run {run!r} was answered on {before}; answering it again on "
@@ -220,15 +221,16 @@ class ClientLedger:
             "sampling_rate": float(terms.sampling_rate), "clip": float(terms.clip),
             "noise_multiplier": float(terms.noise_multiplier), "steps": int(terms.steps),
             "law": terms.law, "variance": float(terms.variance or 0),
+            "sampling": terms.sampling, "charged": int(terms.event.steps),
         }  # fmt: skip
         self._run(
             "INSERT INTO spent VALUES (:data, :sampling_rate, :noise_multiplier, :law, :variance, "
-            ":steps) ON CONFLICT DO UPDATE SET steps = steps + excluded.steps",
+            ":sampling, :charged) ON CONFLICT DO UPDATE SET steps = steps + excluded.steps",
             **row,
         )
         self._run(
             "INSERT INTO sent VALUES (:data, :run, :round, :sampling_rate, :noise_multiplier, "
-            ":steps, :clip, :message, :law, :variance)",
+            ":steps, :clip, :message, :law, :variance, :sampling)",
             **row,
         )
 
@@ -246,11 +248,11 @@ class ClientLedger:
                 f"asked for is {statement}, and a budget does not change once it is open"
             )
         sent = self._run(
-            "SELECT noise_multiplier, sampling_rate, SUM(steps), law, variance FROM sent "
-            "WHERE data = ? GROUP BY noise_multiplier, sampling_rate, law, variance",
+            "SELECT COUNT(*), noise_multiplier, sampling_rate, steps, law, variance, sampling "
+            "FROM sent WHERE data = ? GROUP BY 2, 3, 4, 5, 6, 7",
             self.data,
         )
-        if merge(_ledger_file.event(*row) for row in sent) != self.spent():
+        if merge(_messages(*row) for row in sent) != self.spent():
             raise LedgerError(
                 f"ledger={self.path}: the messages of data={self.data!r} do not add up to what "
                 "was spent; the file was changed by something else"
@@ -281,3 +283,11 @@ class ClientLedger:
             yield
         except sqlite3.Error as error:
             raise LedgerError(f"ledger={self.path}: {error}; {consequence}") from error
+
+
+def _messages(
+    count: int, sigma: float, q: float, steps: int, law: Law, variance: float, sampling: Sampling
+) -> Event:
+    """What so many messages on the same terms released."""
+    one = released(sigma, q, steps, law, variance or None, sampling)
+    return replace(one, steps=count * one.steps)

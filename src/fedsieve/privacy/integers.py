@@ -40,6 +40,12 @@ LARGEST_BATCH = 10_000
 """Expected vectors of a sum: there, neighbouring float32 sums were measured to differ by 1.00045
 times the clip, and by more than the lattice allows (1.00098) at three times as many."""
 
+LEAST_CLIP = 2.0**-40
+"""And its inverse the largest: every message is then a float32 number, none of them subnormal."""
+
+LEAST_MULTIPLIER = 1 / WIDEST
+"""Below it a clipped vector would span more integers than 32 bits hold."""
+
 MOST_BITS = 25
 """Integers of so many bits, sign included, are float32 numbers."""
 
@@ -52,9 +58,10 @@ class IntegerMechanism:
     """Integer noise on clipped sums, divided by the public expected batch size.
 
     Args:
-        clip: Norm C that no summed vector exceeds, > 0.
-        noise_multiplier: sigma, noise standard deviation over the lattice's bound, > 0.
-        batch: Public expected number of records in a sum, > 0.
+        clip: Norm C that no summed vector exceeds, in [2^-40, 2^40].
+        noise_multiplier: sigma, noise standard deviation over the lattice's bound, in
+            [2^-14, 2^14].
+        batch: Public expected number of records in a sum, in [2^-40, 10^4].
         k: Numbers in a message, >= 1.
         law: "discrete-gaussian" or "skellam".
         unit: What one summed vector belongs to.
@@ -82,10 +89,14 @@ class IntegerMechanism:
     split: Split = "equal"
 
     def __post_init__(self) -> None:
-        for name in ("clip", "noise_multiplier", "batch"):
+        for name, least, most in (
+            ("clip", LEAST_CLIP, 1 / LEAST_CLIP),
+            ("noise_multiplier", LEAST_MULTIPLIER, WIDEST),
+            ("batch", LEAST_CLIP, math.inf),
+        ):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name}={value} must be finite and > 0")
+            if not (least <= value <= most and math.isfinite(value)):
+                raise ValueError(f"{name}={value} must be in [{least:.4g}, {most:.4g}]")
         if self.batch > LARGEST_BATCH:
             raise ValueError(
                 f"batch={self.batch} with integer noise: rounding moves float32 sums of so many "

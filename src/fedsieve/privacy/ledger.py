@@ -3,9 +3,11 @@
 One JSON line per round goes to an append-only journal and is on the disk (fsync) before
 `Ledger.charge` returns. The journal *is* the record: a checkpoint notes how many of its lines it
 has seen and their sha256, and `Ledger.restore` reads the lines again, those written after the
-checkpoint included. A line that was torn in the middle counts as spent: its charge is unknown, so
-every known client pays its costliest release once more (until its round runs again, where that
-repeats the same message).
+checkpoint included. A line that was torn in the middle counts as spent, although nothing is sent
+before its line is whole: a disk may have lost what it said it had. Its charge is unknown, so every
+client, on record or not, pays the worst of all releases on record once more: the largest sampling
+rate, the least noise, the most steps (until its round runs again, where that repeats the same
+message).
 
 Two kinds of randomness, two meanings of a round that runs again after a crash:
 
@@ -30,11 +32,11 @@ from fedsieve.privacy._charges import (
     Spent,
     add,
     compact,
-    cost,
     counted_up,
     each,
     frontier,
     stretches,
+    worse,
 )
 from fedsieve.privacy._journal import Journal, Record
 from fedsieve.privacy.guarantee import (
@@ -102,7 +104,7 @@ class Ledger:
         self._journal = None if journal is None else Journal(journal)
         self._torn = 0
         self._spent: dict[Client, Spent] = {}
-        self._costliest: dict[Client, Charge] = {}
+        self._worst: Charge | None = None  # of any release, in each respect
         self._released: dict[int, list[list[Any]]] = {}  # round -> charges as in a record
 
     def charge(self, round: int, clients: Mapping[Client, Charge]) -> None:  # noqa: A002
@@ -155,7 +157,9 @@ class Ledger:
             return Guarantee(
                 math.inf, self.delta, self.unit, self.relation, "none: torn journal", ()
             )
-        histories = {self._history(client) for client in self._spent} or {()}
+        histories = {self._history(client) for client in self._spent}
+        if self._torn or not histories:
+            histories.add(self._history(None))
         if rounded:
             histories = {tuple(counted_up(charge) for charge in history) for history in histories}
         worst = max(
@@ -225,12 +229,12 @@ class Ledger:
     def _events(self, history: Spent) -> list[Event]:
         return [_event(charge, self.law, self.sampling) for charge in history]
 
-    def _history(self, client: Client) -> Spent:
-        """What a client has spent, torn lines included."""
-        spent = self._spent.get(client, ())
-        if not self._torn or not spent:
+    def _history(self, client: Client | None) -> Spent:
+        """What a client (``None``: one who is not on record) has spent, torn lines included."""
+        spent = () if client is None else self._spent.get(client, ())
+        if not self._torn or self._worst is None:
             return spent
-        q, sigma, steps = self._costliest[client]
+        q, sigma, steps = self._worst
         return add(spent, (q, sigma, steps * self._torn))
 
     def _refuse_excess(self, groups: Mapping[Charge, Iterable[Client]]) -> None:
@@ -249,9 +253,7 @@ class Ledger:
             return
         for client, charge in each(record["charges"]):
             self._spent[client] = add(self._spent.get(client, ()), charge)
-            costliest = self._costliest.setdefault(client, charge)
-            if costliest != charge:
-                self._costliest[client] = max(costliest, charge, key=cost)
+            self._worst = worse(self._worst or charge, charge)
         if self.repeatable:
             self._torn = 0  # the torn round was run again, or its message was never sent
             round_, charges = record["round"], record["charges"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedsieve.privacy._budget import Budget
-from fedsieve.privacy._ledger_file import LedgerError, event, read_only, version
+from fedsieve.privacy._ledger_file import KIND, LedgerError, event, read_only, version
 from fedsieve.privacy.guarantee import Event, Guarantee, merge
 
 
@@ -99,12 +99,12 @@ def accounts(path: Path | str) -> list[Account]:
 
 
 def _read(db: sqlite3.Connection, path: Path) -> list[Account]:
-    law = "law, variance" if version(db, path) > 1 else "'gaussian', 0"
+    kind = KIND[version(db, path) - 1]
     db.execute("BEGIN")  # one state of the file, whatever a client writes meanwhile
     found = []
     for data, *statement in db.execute("SELECT * FROM budget ORDER BY data").fetchall():
         spent = db.execute(
-            f"SELECT noise_multiplier, sampling_rate, steps, {law} FROM spent "  # noqa: S608
+            f"SELECT noise_multiplier, sampling_rate, steps, {kind} FROM spent "  # noqa: S608
             "WHERE data = ?",
             (data,),
         )

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 from fedsieve.privacy._budget import Budget
-from fedsieve.privacy.guarantee import LEAST_VARIANCE, Event, Law, Relation, Sampling, Unit
+from fedsieve.privacy.guarantee import (
+    LEAST_VARIANCE,
+    Event,
+    Law,
+    Relation,
+    Sampling,
+    Unit,
+    check_events,
+    epochs,
+)
 
 
 class RefusedError(RuntimeError):
@@ -18,19 +27,32 @@ class RefusedError(RuntimeError):
 class Terms:
     """On which terms a server asks for the message of a round.
 
+    Where records take part once in an epoch, **every message begins epochs of its own**, with a
+    fresh secret draw, and pays for each of them whole, the last one even if the message stops in
+    the middle of it. An epoch that went on in the next message would need the same draw there: a
+    key that outlives the client's process, and an account of which step was answered in which run.
+    What is asked for here is composed from the messages alone, in whatever order, by whichever
+    process; local epochs, t steps a message, lose nothing by it.
+
     Args:
         noise_multiplier: Noise standard deviation of the clipped sum over the clip, > 0; of integer
             noise over the lattice's bound.
-        sampling_rate: Probability with which a record enters a step, in (0, 1].
+        sampling_rate: Probability with which a record enters a step, in (0, 1]; 1/t where it takes
+            part once in an epoch of t steps.
         clip: Norm that no summed vector exceeds, after projection, > 0.
         steps: Noisy sums that the message is computed from, >= 1.
         law: Of the noise.
         variance: Of Skellam noise, and only of it, in units of the integers, > 0: what it costs
             depends on it. Whatever a server names, no more is counted on than mechanisms keep to.
-        sampling: How records come to the steps; `Limits.refuse` accepts Poisson samples only.
+        sampling: How records come to the steps.
 
     Raises:
-        ValueError: A value outside these ranges, or Skellam noise of unknown variance.
+        ValueError: A value outside these ranges, Skellam noise of unknown variance, or a law that
+            is not accounted for with this sampling.
+
+    Example:
+        >>> Terms(1.0, 1 / 20, clip=1.0, steps=50, sampling="shuffled").event.steps  # epochs
+        3
     """
 
     noise_multiplier: float
@@ -45,18 +67,32 @@ class Terms:
         _ = self.event
         if self.variance is not None:
             object.__setattr__(self, "variance", min(self.variance, float(LEAST_VARIANCE)))
-        if self.steps < 1:
+        if self.steps != int(self.steps) or self.steps < 1:
             raise ValueError(f"steps={self.steps} must be >= 1: a message releases something")
         if not (math.isfinite(self.clip) and self.clip > 0):
             raise ValueError(f"clip={self.clip} must be finite and > 0")
 
     @property
     def event(self) -> Event:
-        """What such a message releases."""
-        return Event(
+        """What such a message releases: its steps, or the epochs that it begins."""
+        return released(
             self.noise_multiplier, self.sampling_rate, self.steps,
             self.law, self.variance, self.sampling,
         )  # fmt: skip
+
+
+def released(
+    noise_multiplier: float,
+    sampling_rate: float,
+    steps: int,
+    law: Law,
+    variance: float | None,
+    sampling: Sampling,
+) -> Event:
+    """What a message of so many noisy sums releases; see `Terms`."""
+    one = Event(noise_multiplier, sampling_rate, 1, law, variance, sampling)
+    begun = steps if sampling == "poisson" else epochs(steps, one.batches)
+    return replace(one, steps=begun)
 
 
 @dataclass(frozen=True)
@@ -80,9 +116,12 @@ class Limits:
             budget allows.
         laws: The noise that is accepted; a client that trusts no floating point leaves out
             "gaussian".
+        samplings: How records may come to the steps. Whoever accepts epochs has to draw them as
+            `Terms` says.
 
     Raises:
-        ValueError: A value out of range.
+        ValueError: A value out of range, or a way of sampling about which the relation says
+            nothing.
 
     Example:
         >>> limits = Limits(4.0, 1e-5, noise_multiplier=1.0, sampling_rate=0.02, clip=1.0)
@@ -101,6 +140,7 @@ class Limits:
     steps: int = 1
     rounds: int | None = None
     laws: tuple[Law, ...] = ("gaussian",)
+    samplings: tuple[Sampling, ...] = ("poisson",)
 
     def __post_init__(self) -> None:
         _ = self.budget
@@ -109,6 +149,10 @@ class Limits:
             raise ValueError(f"rounds={self.rounds} must be an integer >= 1, or None")
         if not self.laws or not set(self.laws) <= set(get_args(Law)):
             raise ValueError(f"laws={self.laws} must be some of {', '.join(get_args(Law))}")
+        known = get_args(Sampling)
+        if not self.samplings or not set(self.samplings) <= set(known):
+            raise ValueError(f"samplings={self.samplings} must be some of {', '.join(known)}")
+        check_events((Event(1.0, 1.0, 1, sampling=one) for one in self.samplings), self.relation)
 
     @property
     def budget(self) -> Budget:
@@ -131,13 +175,12 @@ class Limits:
             )
             if sign * (asked := getattr(terms, name)) < sign * (own := getattr(self, name))
         ]
-        if terms.law not in self.laws:
-            beyond.append(f"law={terms.law!r} is asked for; accepted is {', '.join(self.laws)}")
-        if terms.sampling != "poisson":
-            beyond.append(
-                f"sampling={terms.sampling!r} is asked for; accepted is poisson: an epoch is paid "
-                "for whole when it begins, and the terms of one message do not tell where it does"
-            )
+        for name, kind, accepted in (
+            ("law", terms.law, self.laws),
+            ("sampling", terms.sampling, self.samplings),
+        ):
+            if kind not in accepted:
+                beyond.append(f"{name}={kind!r} is asked for; accepted is {', '.join(accepted)}")
         if self.unit == "client" and terms.sampling_rate != 1:
             beyond.append(
                 f"sampling_rate={terms.sampling_rate} is asked for; accepted is 1 at client level: "

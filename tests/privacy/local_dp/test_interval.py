@@ -183,12 +183,12 @@ def test_numbers_outside_the_interval_are_refused(kind, bad):
 @each_kind
 @pytest.mark.parametrize("bad", [0, -1.0, 21, float("nan"), float("inf")])
 def test_impossible_budgets_are_refused(kind, bad):
-    with pytest.raises(ValueError, match=f"epsilon={bad} must be > 0 and <= 20"):
+    with pytest.raises(ValueError, match=f"epsilon={bad} must be >= 1e-06 and <= 20"):
         kind(bad)
 
 
 def test_impossible_shapes_are_refused():
-    with pytest.raises(ValueError, match="shape=0 must be finite and > 0"):
+    with pytest.raises(ValueError, match="shape=0 must be in"):
         Piecewise(1.0, 0)
     with pytest.raises(ValueError, match=r"silence=0\.6 must be in \[0, 0\.57"):
         ThreeOutputs(1.0, 0.6)

@@ -143,7 +143,7 @@ def test_shapes_are_kept(kind):
 
 @each_kind
 def test_wrong_arguments_are_refused(kind):
-    with pytest.raises(ValueError, match="epsilon=0 must be > 0"):
+    with pytest.raises(ValueError, match="epsilon=0 must be >= 1e-06"):
         kind(0, 3)
     with pytest.raises(ValueError, match=r"d=0 must be an integer >= "):
         kind(1.0, 0)
@@ -155,7 +155,7 @@ def test_wrong_arguments_are_refused(kind):
     with pytest.raises(ValueError, match=r"vector of norm 2"):
         mechanism.privatize([2.0, 0.0, 0.0], generator(0))
     if kind is Ball:
-        with pytest.raises(ValueError, match="radius=0 must be finite and > 0"):
+        with pytest.raises(ValueError, match="radius=0 must be in"):
             Ball(1.0, 3, radius=0)
     else:
         with pytest.raises(ValueError, match="every norm must be 1"):

@@ -10,9 +10,12 @@ import numpy as np
 
 from fedsieve.privacy.discrete._laws import WIDEST
 from fedsieve.privacy.discrete._renyi import epsilon_of
-from fedsieve.privacy.discrete.lattice import IntArray, Lattice
+from fedsieve.privacy.discrete.lattice import IntArray, Lattice, check_reach
 from fedsieve.privacy.discrete.sum_lattice import SumLattice
 from fedsieve.privacy.guarantee import Relation, check_target
+
+LEAST_MULTIPLIER = 1e-9
+"""Less is no noise, and the squares of what follows from it leave the range of a float64."""
 
 
 class AdditiveMechanism(ABC):
@@ -51,7 +54,8 @@ class AdditiveMechanism(ABC):
             generators: One per row, each client's own noise stream.
 
         Raises:
-            ValueError: Something other than integers of this shape, or shared generators.
+            ValueError: Something other than integers of this shape, one beyond +-2^62, or shared
+                generators.
         """
         if sums.dtype.kind != "i" or sums.ndim != 2 or sums.shape[1] != self.lattice.d:
             raise ValueError(
@@ -63,6 +67,7 @@ class AdditiveMechanism(ABC):
                 f"there are {len({id(g) for g in generators})} different generators for "
                 f"{len(sums)} rows; each row needs its own"
             )
+        check_reach(sums, "sums")
         noise = [self.noise(self.lattice.d, generator) for generator in generators]
         return sums + np.array(noise, dtype=np.int64).reshape(sums.shape)
 
@@ -87,8 +92,8 @@ class AdditiveMechanism(ABC):
 
     def _check(self) -> None:
         sigma = self.noise_multiplier
-        if not (math.isfinite(sigma) and sigma > 0):
-            raise ValueError(f"noise_multiplier={sigma} must be finite and > 0")
+        if not LEAST_MULTIPLIER <= sigma < math.inf:
+            raise ValueError(f"noise_multiplier={sigma} must be finite and >= {LEAST_MULTIPLIER:g}")
         if self.noise_std > WIDEST:
             raise ValueError(
                 f"noise_multiplier={sigma} makes noise of {self.noise_std:.6g} units, more than "

@@ -23,15 +23,16 @@ def sample_discrete_gaussian(variance: Fraction, generator: np.random.Generator)
         generator: Where the bits come from.
 
     Raises:
-        ValueError: ``variance`` <= 0.
+        ValueError: ``variance`` <= 0, or not finite.
 
     Example:
         >>> generator = np.random.default_rng(0)
         >>> [sample_discrete_gaussian(Fraction(9), generator) for _ in range(5)]
         [-1, -2, 2, -3, 0]
     """
-    if not variance > 0:
-        raise ValueError(f"variance={variance} must be > 0")
+    if not 0 < variance < math.inf:
+        raise ValueError(f"variance={variance} must be finite and > 0")
+    variance = Fraction(variance)
     t = math.isqrt(int(variance)) + 1
     while True:
         y = _laplace(t, generator)

@@ -36,7 +36,7 @@ class DiscreteGaussian(AdditiveMechanism):
 
     Args:
         lattice: The grid, with the bound of a rounded vector's norm.
-        noise_multiplier: sigma, noise over that bound, > 0.
+        noise_multiplier: sigma, noise over that bound, >= 1e-9.
 
     Raises:
         ValueError: An argument out of range, or noise of more than 2^14 units.

@@ -18,7 +18,7 @@ import numpy as np
 
 from fedsieve.privacy.discrete._laws import WIDEST, LaplaceLaw
 from fedsieve.privacy.discrete._table import sample
-from fedsieve.privacy.discrete.lattice import IntArray
+from fedsieve.privacy.discrete.lattice import IntArray, check_reach
 from fedsieve.registry import register
 
 
@@ -71,9 +71,10 @@ class Geometric:
         """Integers x with noise, of the same shape.
 
         Raises:
-            ValueError: Something other than integers.
+            ValueError: Something other than integers, or one beyond +-2^62.
         """
         if x.dtype.kind not in "iu":
             raise ValueError(f"x is of type {x.dtype}; it must hold integers")
+        check_reach(x, "x")
         noise = sample(LaplaceLaw(self.scale), x.size, generator)
         return x.astype(np.int64) + noise.reshape(x.shape)

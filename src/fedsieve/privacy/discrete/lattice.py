@@ -24,6 +24,7 @@ IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
 MOST_TRIES = 200  # then the vector is rounded towards zero, which no bound forbids
+MOST = 2**62  # of an integer that noise, of 2^14 units or so, is added to
 MOST_SQUARE = 2**62  # of an integer vector's norm: int64 holds the sum of squares
 
 
@@ -61,9 +62,10 @@ class Lattice:
                 raise ValueError(f"{name}={value} must be finite and > 0")
         if self.d != int(self.d) or self.d < 1:
             raise ValueError(f"d={self.d} must be an integer >= 1")
+        object.__setattr__(self, "d", int(self.d))  # 3.0 is one, too
         if not 0 < self.beta < 1:
             raise ValueError(f"beta={self.beta} must be in (0, 1)")
-        if (self.clip / self.spacing + math.sqrt(self.d)) ** 2 >= MOST_SQUARE:
+        if self.clip / self.spacing + math.sqrt(self.d) >= math.sqrt(MOST_SQUARE):
             finest = self.clip / (math.sqrt(MOST_SQUARE) - math.sqrt(self.d))
             raise ValueError(f"spacing={self.spacing} must be > {finest:.3g} for this clip")
         if self.squared_norm == 0:
@@ -115,9 +117,10 @@ class Lattice:
         return vectors
 
     def _round(self, row: FloatArray, generator: np.random.Generator) -> IntArray:
-        largest = np.abs(row).max()
-        norm = largest * np.linalg.norm(row / largest) if largest > 0 else 0.0  # no overflow
-        scaled = row / norm * self.clip if norm > self.clip else row
+        largest = float(np.abs(row).max()) or 1.0
+        shape = row / largest  # neither overflows nor vanishes when it is squared
+        norm = float(np.linalg.norm(shape))
+        scaled = shape / norm * self.clip if norm > self.clip / largest else row
         scaled = scaled / self.spacing
         low = np.floor(scaled)
         part = scaled - low
@@ -129,6 +132,13 @@ class Lattice:
         towards_zero: IntArray = np.trunc(scaled * (1 - 1e-9)).astype(np.int64)
         assert _squared(towards_zero) <= self.squared_norm
         return towards_zero
+
+
+def check_reach(integers: np.ndarray, name: str) -> None:
+    """Refuse integers that noise could take beyond 64 bits."""
+    beyond = (integers > MOST) | (integers < -MOST)
+    if beyond.any():
+        raise ValueError(f"{name} holds {integers[beyond][0]}; allowed is -2^62 to 2^62")
 
 
 def _squared(integers: IntArray) -> int:

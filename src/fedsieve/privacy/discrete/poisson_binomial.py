@@ -27,6 +27,7 @@ from fedsieve.privacy.discrete.lattice import FloatArray, IntArray
 from fedsieve.registry import register
 
 COIN = 2**32  # heads have a probability of this denominator: a coin is 32 random bits, exactly
+MOST_COINS = 2**24  # they are tossed one by one; the noise of so many is a Gaussian's
 _BLOCK = 2**17  # coins tossed at a time
 
 
@@ -40,8 +41,8 @@ class PoissonBinomial:
     """Sends every number as a count of biased coins; bounded, unbiased, log2(m + 1) bits.
 
     Args:
-        bound: c, the public bound of a number's magnitude, > 0.
-        m: Coins per number, >= 1.
+        bound: c, the public bound of a number's magnitude, from 1e-100 to 1e100.
+        m: Coins per number, from 1 to 2^24.
         theta: Largest bias of a coin, in [2^-16, 1/4].
 
     Raises:
@@ -58,10 +59,11 @@ class PoissonBinomial:
     theta: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.bound) and self.bound > 0):
-            raise ValueError(f"bound={self.bound} must be finite and > 0")
-        if self.m != int(self.m) or self.m < 1:
-            raise ValueError(f"m={self.m} must be an integer >= 1")
+        if not 1e-100 <= self.bound <= 1e100:  # its square is a float64
+            raise ValueError(f"bound={self.bound} must be in [1e-100, 1e100]")
+        if not 1 <= self.m <= MOST_COINS or self.m != int(self.m):
+            raise ValueError(f"m={self.m} must be an integer from 1 to {MOST_COINS}")
+        object.__setattr__(self, "m", int(self.m))  # 16.0 is one, too
         if not 2**-16 <= self.theta <= 0.25:
             raise ValueError(f"theta={self.theta} must be in [2^-16, 1/4]")
 

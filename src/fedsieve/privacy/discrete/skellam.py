@@ -40,7 +40,7 @@ class Skellam(AdditiveMechanism):
 
     Args:
         lattice: The grid, with the bounds of a rounded vector's norms.
-        noise_multiplier: sigma, noise standard deviation over the l2 bound, > 0.
+        noise_multiplier: sigma, noise standard deviation over the l2 bound, >= 1e-9.
 
     Raises:
         ValueError: An argument out of range, or noise of more than 2^14 units.
@@ -66,7 +66,7 @@ class Skellam(AdditiveMechanism):
         """The stated bound at the next integer order; the divergence grows with the order."""
         alpha, times, mu = max(2, math.ceil(order)), moved(relation), float(self.variance)
         D1, D2 = times * self.lattice.l1, times * self.lattice.l2
-        first = ((2 * alpha - 1) * D2**2 + 6 * D1) / (4 * mu**2)
+        first = ((2 * alpha - 1) * D2**2 + 6 * D1) / (4 * mu) / mu
         return alpha * D2**2 / (2 * mu) + min(first, 3 * D1 / (2 * mu))
 
     def noise(self, size: int, generator: np.random.Generator) -> IntArray:

@@ -59,7 +59,8 @@ class SumLattice:
                 raise ValueError(f"{name}={value} must be finite and > 0")
         if self.d != int(self.d) or self.d < 1:
             raise ValueError(f"d={self.d} must be an integer >= 1")
-        if self._reach**2 >= MOST_SQUARE:
+        object.__setattr__(self, "d", int(self.d))  # 3.0 is one, too
+        if self._reach >= math.sqrt(MOST_SQUARE):
             finest = 1.01 * self.clip / (math.sqrt(MOST_SQUARE) - math.sqrt(self.d))
             raise ValueError(f"spacing={self.spacing} must be > {finest:.3g} for this clip")
 
@@ -92,7 +93,8 @@ class SumLattice:
         rows = np.asarray(x, dtype=np.float64)
         if rows.ndim != 2 or rows.shape[1] != self.d:
             raise ValueError(f"x has shape {rows.shape}; needed is shape (n, {self.d})")
-        scaled = np.rint(rows / self.spacing)
+        with np.errstate(over="ignore"):  # what overflows is beyond 2^53 units, too
+            scaled = np.rint(rows / self.spacing)
         if not bool((np.abs(scaled) < 2.0**53).all()):
             raise ValueError("x holds a number that is not finite, or one beyond 2^53 units")
         integers: IntArray = scaled.astype(np.int64)

@@ -18,10 +18,15 @@ MOST_EPSILON = 20.0
 epsilon = 20 the bits still hold it to a relative 1e-7."""
 
 
+LEAST_EPSILON = 1e-6
+"""A report is of the size of 1 / epsilon and drawn with probabilities that are exact to 2^-53: here
+its mean is exact to 1e-9."""
+
+
 def check_epsilon(epsilon: float) -> None:
     """Refuse an epsilon for which there is no mechanism."""
-    if not 0 < epsilon <= MOST_EPSILON:
-        raise ValueError(f"epsilon={epsilon} must be > 0 and <= {MOST_EPSILON:g}")
+    if not LEAST_EPSILON <= epsilon <= MOST_EPSILON:
+        raise ValueError(f"epsilon={epsilon} must be >= {LEAST_EPSILON:g} and <= {MOST_EPSILON:g}")
 
 
 def on_interval(x: ArrayLike) -> FloatArray:

@@ -23,7 +23,8 @@ def as_rows(x: ArrayLike, d: int) -> tuple[FloatArray, FloatArray]:
     if not np.isfinite(vectors).all():
         raise ValueError("x holds a number that is not finite")
     rows = vectors.reshape(-1, d)
-    return rows, np.linalg.norm(rows, axis=1)
+    with np.errstate(over="ignore"):  # an infinite norm is more than any bound
+        return rows, np.linalg.norm(rows, axis=1)
 
 
 def unit_rows(x: ArrayLike, d: int) -> FloatArray:
@@ -61,7 +62,8 @@ def coordinate_grid(norm: float, d: int) -> float:
     return grid_spacing(norm / np.sqrt(d))
 
 
-def check_dimension(d: int, least: int = 1) -> None:
-    """Refuse a dimension for which the mechanism is not defined."""
+def checked_dimension(d: float, least: int = 1) -> int:
+    """The dimension; refused is one for which the mechanism is not defined."""
     if d != int(d) or d < least:
         raise ValueError(f"d={d} must be an integer >= {least}")
+    return int(d)  # 3.0 is one, too

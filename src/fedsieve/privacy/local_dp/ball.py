@@ -22,7 +22,7 @@ from fedsieve.privacy.local_dp._interval import FloatArray, check_epsilon
 from fedsieve.privacy.local_dp._sphere import (
     SLACK,
     as_rows,
-    check_dimension,
+    checked_dimension,
     coordinate_grid,
     directions,
 )
@@ -41,9 +41,9 @@ class Ball:
     Best for small epsilon; its error does not fall below that of one random sign.
 
     Args:
-        epsilon: Budget of one vector, in (0, 20].
+        epsilon: Budget of one vector, in [1e-6, 20].
         d: Numbers in a vector, >= 1.
-        radius: Public bound r of the input's norm, > 0.
+        radius: Public bound r of the input's norm, from 1e-100 to 1e100.
 
     Raises:
         ValueError: An argument out of range.
@@ -60,9 +60,9 @@ class Ball:
 
     def __post_init__(self) -> None:
         check_epsilon(self.epsilon)
-        check_dimension(self.d)
-        if not (math.isfinite(self.radius) and self.radius > 0):
-            raise ValueError(f"radius={self.radius} must be finite and > 0")
+        object.__setattr__(self, "d", checked_dimension(self.d))
+        if not 1e-100 <= self.radius <= 1e100:  # its square is a float64
+            raise ValueError(f"radius={self.radius} must be in [1e-100, 1e100]")
 
     @property
     def norm(self) -> float:

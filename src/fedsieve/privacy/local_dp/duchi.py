@@ -34,7 +34,7 @@ class Duchi(IntervalMechanism):
     """Reports one of two values; the best there is for epsilon below about 0.6.
 
     Args:
-        epsilon: Budget of one number, in (0, 20].
+        epsilon: Budget of one number, in [1e-6, 20].
 
     Example:
         >>> Duchi(epsilon=1.0).privatize([0.0, 1.0], np.random.default_rng(0)).round(3)

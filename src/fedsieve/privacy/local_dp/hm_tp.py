@@ -28,7 +28,7 @@ def hm_tp(epsilon: float) -> Mixture:
     """PM-SUB or the three-outputs mechanism, at the odds of least worst-case variance.
 
     Args:
-        epsilon: Budget of one number, in (0, 20].
+        epsilon: Budget of one number, in [1e-6, 20].
 
     Example:
         >>> mechanism = hm_tp(epsilon=3.0)

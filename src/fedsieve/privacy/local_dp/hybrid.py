@@ -29,7 +29,7 @@ def hybrid(epsilon: float) -> Mixture:
     """The piecewise mechanism or Duchi's, at the odds that level the variance.
 
     Args:
-        epsilon: Budget of one number, in (0, 20].
+        epsilon: Budget of one number, in [1e-6, 20].
 
     Example:
         >>> round(hybrid(epsilon=1.0).worst_variance, 3)

@@ -33,7 +33,7 @@ class Laplace(IntervalMechanism):
     """Adds Laplace noise of scale 2 / epsilon.
 
     Args:
-        epsilon: Budget of one number, in (0, 20].
+        epsilon: Budget of one number, in [1e-6, 20].
 
     Example:
         >>> Laplace(epsilon=2.0).privatize([0.0, 1.0], np.random.default_rng(0)).round(3)

@@ -41,8 +41,8 @@ class Piecewise(IntervalMechanism):
     """Reports a number from an interval, most likely from the part around the input.
 
     Args:
-        epsilon: Budget of one number, in (0, 20].
-        shape: t > 0; ``None`` is e^(epsilon / 2).
+        epsilon: Budget of one number, in [1e-6, 20].
+        shape: t from 1e-50 to 1e50; ``None`` is e^(epsilon / 2).
 
     Example:
         >>> Piecewise(epsilon=2.0).privatize([0.0, 1.0], np.random.default_rng(0)).round(3)
@@ -54,8 +54,8 @@ class Piecewise(IntervalMechanism):
 
     def __post_init__(self) -> None:
         check_epsilon(self.epsilon)
-        if not (math.isfinite(self.t) and self.t > 0):
-            raise ValueError(f"shape={self.shape} must be finite and > 0, or None")
+        if not 1e-50 <= self.t <= 1e50:  # its fourth power is a float64
+            raise ValueError(f"shape={self.shape} must be in [1e-50, 1e50], or None")
 
     @property
     def t(self) -> float:

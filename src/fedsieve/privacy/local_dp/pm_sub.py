@@ -26,7 +26,7 @@ def pm_sub(epsilon: float) -> Piecewise:
     """The piecewise mechanism with the shape t = e^(epsilon / 3).
 
     Args:
-        epsilon: Budget of one number, in (0, 20].
+        epsilon: Budget of one number, in [1e-6, 20].
 
     Example:
         >>> round(pm_sub(epsilon=4.0).worst_variance, 3)

@@ -24,7 +24,7 @@ from scipy.special import betainc, betaincinv, betaln
 from fedsieve.privacy._grid import to_grid
 from fedsieve.privacy.local_dp._caps import Cap, best_cap
 from fedsieve.privacy.local_dp._interval import FloatArray, check_epsilon
-from fedsieve.privacy.local_dp._sphere import check_dimension, coordinate_grid, turned, unit_rows
+from fedsieve.privacy.local_dp._sphere import checked_dimension, coordinate_grid, turned, unit_rows
 from fedsieve.registry import register
 
 
@@ -38,7 +38,7 @@ class PrivUnit:
     """Reports a direction, more likely from the cap around the input; the most exact there is.
 
     Args:
-        epsilon: Budget of one vector, in (0, 20].
+        epsilon: Budget of one vector, in [1e-6, 20].
         d: Numbers in a vector, >= 2.
 
     Raises:
@@ -55,7 +55,7 @@ class PrivUnit:
 
     def __post_init__(self) -> None:
         check_epsilon(self.epsilon)
-        check_dimension(self.d, least=2)
+        object.__setattr__(self, "d", checked_dimension(self.d, least=2))
 
     @cached_property
     def cap(self) -> Cap:

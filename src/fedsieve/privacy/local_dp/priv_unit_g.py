@@ -24,7 +24,7 @@ from scipy.special import ndtr, ndtri
 from fedsieve.privacy._grid import grid_spacing, to_grid
 from fedsieve.privacy.local_dp._caps import Cap, best_cap
 from fedsieve.privacy.local_dp._interval import FloatArray, check_epsilon
-from fedsieve.privacy.local_dp._sphere import check_dimension, unit_rows
+from fedsieve.privacy.local_dp._sphere import checked_dimension, unit_rows
 from fedsieve.registry import register
 
 
@@ -40,7 +40,7 @@ class PrivUnitG:
     Nearly as exact as PrivUnit, and simpler: its norm is random.
 
     Args:
-        epsilon: Budget of one vector, in (0, 20].
+        epsilon: Budget of one vector, in [1e-6, 20].
         d: Numbers in a vector, >= 1.
 
     Raises:
@@ -57,7 +57,7 @@ class PrivUnitG:
 
     def __post_init__(self) -> None:
         check_epsilon(self.epsilon)
-        check_dimension(self.d)
+        object.__setattr__(self, "d", checked_dimension(self.d))
 
     @cached_property
     def cap(self) -> Cap:

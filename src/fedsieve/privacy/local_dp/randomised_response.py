@@ -28,7 +28,7 @@ class RandomisedResponse:
     """Reports the true answer of k, or any of the others.
 
     Args:
-        epsilon: Budget of one answer, in (0, 20].
+        epsilon: Budget of one answer, in [1e-6, 20].
         k: Possible answers 0..k-1, 2 <= k <= 2^31.
 
     Raises:
@@ -46,6 +46,7 @@ class RandomisedResponse:
         check_epsilon(self.epsilon)
         if self.k != int(self.k) or not 2 <= self.k <= 2**31:
             raise ValueError(f"k={self.k} must be an integer, >= 2 and <= 2^31")
+        object.__setattr__(self, "k", int(self.k))  # 4.0 is one, too
 
     @property
     def p(self) -> float:
@@ -74,16 +75,28 @@ class RandomisedResponse:
         return (answers + np.where(lies, other, 0)) % self.k
 
     def estimate(self, reports: ArrayLike) -> FloatArray:
-        """Unbiased shares (k,) of the answers from reports, some of them negative by chance."""
-        counts = np.bincount(self._answers(reports).ravel(), minlength=self.k)
-        estimate: FloatArray = (counts / counts.sum() - self.q) / (self.p - self.q)
+        """Unbiased shares (k,) of the answers from reports, some of them negative by chance.
+
+        Raises:
+            ValueError: No reports, or something other than integers from 0 to k - 1.
+        """
+        answers = self._answers(reports).ravel()
+        if not len(answers):
+            raise ValueError("reports is empty; needed is one or more")
+        counts = np.bincount(answers, minlength=self.k)
+        estimate: FloatArray = (counts / len(answers) - self.q) / self._told
         return estimate
 
     def variance(self, share: ArrayLike, reports: int) -> FloatArray:
         """Variance of an estimated share, given the true share in the population that reports."""
         s = np.asarray(share, dtype=np.float64)
         p, q = self.p, self.q
-        return (s * p * (1 - p) + (1 - s) * q * (1 - q)) / (reports * (p - q) ** 2)
+        return (s * p * (1 - p) + (1 - s) * q * (1 - q)) / (reports * self._told**2)
+
+    @property
+    def _told(self) -> float:
+        """Difference p - q, to all its digits."""
+        return math.expm1(self.epsilon) * self.q
 
     def _answers(self, x: ArrayLike) -> NDArray[np.int64]:
         answers = np.asarray(x)

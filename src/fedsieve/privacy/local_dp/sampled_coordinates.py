@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fedsieve.privacy.local_dp._interval import FloatArray, IntervalMechanism, on_interval, worst
+from fedsieve.privacy.local_dp._sphere import checked_dimension
 from fedsieve.privacy.local_dp.hm_tp import hm_tp
 from fedsieve.registry import register
 
@@ -56,8 +57,7 @@ class SampledCoordinates:
     kind: Callable[[float], IntervalMechanism] = hm_tp
 
     def __post_init__(self) -> None:
-        if self.d < 1 or self.d != int(self.d):
-            raise ValueError(f"d={self.d} must be an integer >= 1")
+        object.__setattr__(self, "d", checked_dimension(self.d))
         if not self.epsilon > 0:
             raise ValueError(f"epsilon={self.epsilon} must be > 0")
         _ = self.one  # a budget that its kind refuses is refused here

@@ -43,7 +43,7 @@ class ThreeOutputs(IntervalMechanism):
     """Reports one of three values, zero among them.
 
     Args:
-        epsilon: Budget of one number, in (0, 20].
+        epsilon: Budget of one number, in [1e-6, 20].
         silence: a = P(0 | 0), in [0, E / (E + 2)]; ``None`` takes the value of least worst-case
             variance.
 

@@ -29,7 +29,7 @@ def tuned_mixture(epsilon: float) -> Mixture:
     """Piecewise or three outputs, with both shapes and the odds tuned together.
 
     Args:
-        epsilon: Budget of one number, in (0, 20].
+        epsilon: Budget of one number, in [1e-6, 20].
 
     Example:
         >>> round(tuned_mixture(epsilon=1.5).worst_variance, 3)
