@@ -98,7 +98,7 @@ def test_no_calibration_composes_often(q, target, monkeypatch):
         lambda: None,
     ):
         assert len(calls) <= 24
-        assert calls.count(module.FINE) <= 12
+        assert calls.count(module.FINE) <= 16
         calls.clear()
         calibrate()
 
