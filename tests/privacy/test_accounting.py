@@ -160,7 +160,7 @@ def test_fallback_takes_over_where_the_grid_would_be_too_large():
     assert epsilon(0.3, 0.9, 10**8, DELTA).accountant == RDP
     assert epsilon(0.01, 0.01, 10, DELTA, "replace-one").accountant == KNOWN
     assert epsilon(1.0, 0.01, 100, 1e-12).accountant == RDP
-    assert epsilon(1.0, 0.01, 10**9, DELTA).accountant == RDP
+    assert epsilon(1.0, 0.9, 10**9, DELTA).accountant == RDP
 
 
 def test_a_coarser_grid_is_never_below():

@@ -53,6 +53,8 @@ MOST_ORDER = 256
 _LEAST_NOISE = 0.2
 """Below it e^(1 / sigma^2) exceeds any number of steps, and a secret step hides next to nothing."""
 
+_MOST_NOISE = 1e6
+
 _SLACK = 1e-11
 """Added to log E[M^a], relatively and absolutely."""
 
@@ -72,6 +74,7 @@ def allocation_moments(noise_multiplier: float, batches: int) -> tuple[Moments, 
         noise_multiplier: sigma, > 0.
         batches: t, steps of an epoch, >= 1.
     """
+    noise_multiplier = min(noise_multiplier, _MOST_NOISE)  # from above
     orders = np.arange(MOST_ORDER + 1.0)
     half = 0.5 / noise_multiplier / noise_multiplier
     known = np.where(

@@ -29,7 +29,7 @@ from fedsieve.privacy.guarantee import Event, Relation, sensitivity
 
 _SLACK = 1e-12  # relative, of delta; measured against 60 digits: 1e-13
 _NODES, _WEIGHTS = (x / 2 for x in np.polynomial.legendre.leggauss(12))
-_LEAST = 5e-324
+_LEAST = 1e-300  # delta below which floats lose digits
 
 
 def gaussian_mu(events: tuple[Event, ...], relation: Relation) -> float | None:
@@ -42,7 +42,7 @@ def gaussian_mu(events: tuple[Event, ...], relation: Relation) -> float | None:
 
 def gaussian_epsilon(mu: float, delta: float) -> float:
     """The smallest epsilon >= 0 of a mu-GDP mechanism, from above by next to nothing."""
-    if math.isinf(mu * mu):
+    if math.isinf(mu * mu) or delta < _LEAST:
         return math.inf
     if _delta_at(-mu / 2, mu) * (1 + _SLACK) <= delta:
         return 0.0
@@ -51,7 +51,7 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
     low = max(-mu / 2, -37.0)  # Phi(37) is 1: below lies no delta < 1
 
     def excess(x: float) -> float:
-        return math.log(max(_delta_at(x, mu), _LEAST)) - math.log(delta)
+        return math.log(max(_delta_at(x, mu), 5e-324)) - math.log(delta)
 
     x, step = high, 1e-13
     if low < high and excess(low) > 0 > excess(high):

@@ -82,7 +82,8 @@ class Loss:
         """Losses l > 0; the mass of at least l; and the sum of e^(l - l') mass over l' >= l."""
         start = max(1 - self.first, 0)
         masses = self.masses[start:] if start < len(self.masses) else np.zeros(1)
-        losses = (self.first + start + np.arange(len(masses))) * self.h
+        places = np.arange(len(masses), dtype=np.float64) + (self.first + start)
+        losses: Array = places * self.h
         more = self.infinite + np.cumsum(masses[::-1])[::-1]
         discounted = lfilter([1.0], [1.0, -math.exp(-self.h)], masses[::-1])[::-1]
         return losses, more, discounted
@@ -94,7 +95,7 @@ def one_step(sigma: float, q: float, replace: bool, h: float) -> tuple[Loss, ...
     mu = 1 / sigma
     lowest, highest = ends(sigma, q, replace)
     first, last = math.floor(lowest / h), math.ceil(highest / h)
-    grid = np.arange(first, last + 1) * h
+    grid: Array = np.arange(first, last + 1, dtype=np.float64) * h
     z = _number(grid, mu, q, replace)
     out, here = _masses(z - mu), _masses(z)
     p = (1 - q) * here + q * out

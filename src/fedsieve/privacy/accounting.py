@@ -74,7 +74,7 @@ def compose(
     """
     check_target(delta, relation, unit)
     merged = merge(events)
-    check_events(merged, relation)
+    check_events(merged, relation, unit)
     epsilon, accountant = epsilon_of(merged, delta, relation) if merged else (0.0, NOTHING)
     return Guarantee(epsilon, delta, unit, relation, accountant, merged)
 
@@ -184,7 +184,8 @@ def epsilon_of(
         found = pld_epsilon(events, delta, relation, fineness)
         if math.isfinite(found):
             return found, PLD
-    return min((rdp_epsilon(events, delta, relation), RDP), (known, KNOWN))
+    amplified = rdp_epsilon(events, delta, relation)
+    return (amplified, RDP) if amplified < known else (known, KNOWN)
 
 
 def _allocated(events: tuple[Event, ...], delta: float, relation: Relation) -> tuple[float, str]:

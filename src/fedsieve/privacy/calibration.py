@@ -120,10 +120,10 @@ def noise_multiplier(
         raise ValueError("steps=0 releases nothing and needs no noise; steps must be >= 1")
 
     def at(log_sigma: float) -> Event:
-        return replace(least, noise_multiplier=math.exp(log_sigma))
+        return replace(least, noise_multiplier=math.exp(min(log_sigma, 709.0)))
 
-    start = sampling_rate * math.sqrt(steps) * target.gaussian
-    return math.exp(target.smallest(at, math.log(max(start, 0.5))))
+    start = min(max(sampling_rate * math.sqrt(steps) * target.gaussian, 0.5), 1e300)
+    return math.exp(target.smallest(at, math.log(start)))
 
 
 @lru_cache(maxsize=4096)
@@ -174,8 +174,9 @@ def max_steps(
         steps = max(round(math.exp(-x)), 1)
         return replace(one, steps=steps) if steps <= MOST_STEPS else None
 
-    start = (noise_multiplier / (sampling_rate * target.gaussian)) ** 2
-    found = target.smallest(at, -math.log(min(max(start, 1.0), MOST_STEPS)))
+    root = noise_multiplier / max(sampling_rate * target.gaussian, 1e-300)
+    start = min(max(root, 1.0), math.sqrt(MOST_STEPS)) ** 2
+    found = target.smallest(at, -math.log(start))
     steps = max(round(math.exp(-found)), 1)
     return steps if steps > _EXACT else largest(fits, steps, MOST_STEPS)
 
@@ -223,10 +224,10 @@ def max_sampling_rate(
         return 1 / _least_batches(target, every)
 
     def at(x: float) -> Event:
-        return replace(every, sampling_rate=min(math.exp(-x), 1.0))
+        return replace(every, sampling_rate=min(math.exp(-min(x, 700.0)), 1.0))
 
     start = noise_multiplier / (math.sqrt(steps) * target.gaussian)
-    return min(math.exp(-target.smallest(at, -math.log(min(start, 0.5)))), 1.0)
+    return min(math.exp(-target.smallest(at, -math.log(min(max(start, 1e-9), 0.5)))), 1.0)
 
 
 def _least_batches(target: _Target, every: Event) -> int:

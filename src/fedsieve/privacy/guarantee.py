@@ -276,13 +276,33 @@ def epochs(releases: int, batches: int) -> int:
     return -(-releases // batches)
 
 
-def check_events(events: Iterable[Event], relation: Relation) -> None:
-    """Refuse releases about which a neighbouring relation says nothing.
+def composed_steps(releases: int, sampling_rate: float, sampling: Sampling) -> int:
+    """What is composed of so many releases: themselves, or the epochs that they begin.
+
+    Example:
+        >>> composed_steps(21, 1 / 20, "poisson"), composed_steps(21, 1 / 20, "shuffled")
+        (21, 2)
+    """
+    if sampling == "poisson" or not 1 / MOST_RELEASES <= sampling_rate <= 1:
+        return releases  # a rate that an event refuses
+    return epochs(releases, round(1 / sampling_rate))
+
+
+def check_events(events: Iterable[Event], relation: Relation, unit: Unit = "record") -> None:
+    """Refuse releases about which a neighbouring relation or a unit says nothing.
 
     Raises:
-        ValueError: Shuffled batches under add-remove: their sizes are fixed, so a record more or
-            less moves others from batch to batch, and may change how many batches there are.
+        ValueError: Sampling of clients: whoever runs the rounds knows who takes part. Or shuffled
+            batches under add-remove: their sizes are fixed, so a record more or less moves others
+            from batch to batch, and may change how many batches there are.
     """
+    events = tuple(events)
+    for e in events:
+        if unit == "client" and e.sampling_rate != 1:
+            raise ValueError(
+                f"sampling_rate={e.sampling_rate} with unit='client': whether a client takes part "
+                "is no secret, so nothing is gained from it; allowed is 1"
+            )
     if relation == "add-remove" and any(e.sampling == "shuffled" for e in events):
         raise ValueError(
             "relation='add-remove' with sampling='shuffled': batches have a fixed size, so one "
@@ -337,7 +357,7 @@ def shown(value: float, rounding: str = ROUND_HALF_EVEN) -> str:
 
 
 def rounded_up(epsilon: float) -> str:
-    """Four decimals, or four digits of a small one, never less than the number itself.
+    """Four decimals, or four digits of a small or a huge one, never less than the number itself.
 
     Example:
         >>> rounded_up(4.37715), rounded_up(4.0), rounded_up(1.23456e-7), rounded_up(0.0)
@@ -346,7 +366,7 @@ def rounded_up(epsilon: float) -> str:
     if not math.isfinite(epsilon):
         return "infinite"
     exact = Decimal(epsilon)
-    small = 0 < epsilon < 1e-3
+    small = 0 < epsilon < 1e-3 or epsilon >= 1e9
     places = Decimal(1).scaleb(exact.adjusted() - 3 if small else -4)
     up = exact.quantize(places, context=Context(prec=400, rounding=ROUND_CEILING))
     return f"{float(up):.3e}" if small else f"{up:.4f}"

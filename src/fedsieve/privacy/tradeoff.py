@@ -116,7 +116,7 @@ def trade_off(
     """
     check_target(0.5, relation, unit)
     merged = merge(events)
-    check_events(merged, relation)
+    check_events(merged, relation, unit)
     if not merged:
         return TradeOff(relation, unit, NOTHING, None, np.zeros((1, 2)))
     mu = gaussian_mu(merged, relation)
