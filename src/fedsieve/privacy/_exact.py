@@ -37,7 +37,11 @@ def gaussian_mu(events: tuple[Event, ...], relation: Relation) -> float | None:
     if not events or any(e.sampled or e.law != "gaussian" for e in events):
         return None
     moved = sensitivity(relation)
-    return math.hypot(*(math.sqrt(e.steps) * (moved / e.noise_multiplier) for e in events))
+    ratios = [(e.steps, moved / e.noise_multiplier) for e in events]
+    square = sum(steps * (ratio * ratio) for steps, ratio in ratios)
+    if 1e-280 < square < math.inf:
+        return math.sqrt(square)
+    return math.hypot(*(math.sqrt(steps) * ratio for steps, ratio in ratios))
 
 
 def gaussian_epsilon(mu: float, delta: float) -> float:

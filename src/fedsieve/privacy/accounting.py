@@ -74,7 +74,7 @@ def compose(
     """
     check_target(delta, relation, unit)
     merged = merge(events)
-    check_events(merged, relation, unit)
+    check_events(merged, relation)
     epsilon, accountant = epsilon_of(merged, delta, relation) if merged else (0.0, NOTHING)
     return Guarantee(epsilon, delta, unit, relation, accountant, merged)
 
@@ -110,6 +110,7 @@ def epsilon(
         17.86
     """
     event = Event(noise_multiplier, sampling_rate, steps, law, variance, sampling)
+    check_events([event], relation, unit)
     return compose([event], delta, relation, unit)
 
 

@@ -347,7 +347,7 @@ def shown(value: float, rounding: str = ROUND_HALF_EVEN) -> str:
             more.
 
     Example:
-        >>> shown(0.95931264), shown(1 - 2e-12), shown(256 / 60000, ROUND_FLOOR)
+        >>> shown(0.95931264), shown(1 - 2e-12), shown(256 / 60000, "ROUND_FLOOR")
         ('0.959313', '0.999999999998', '0.00426666')
     """
     digits = 6
