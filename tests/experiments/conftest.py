@@ -136,7 +136,7 @@ def summary(**given: Any) -> Summary:
         delta=1e-5 if private else None,
         privacy_unit="record" if private else None,
         neighbouring_relation="add-remove" if private else None,
-        accountant="PLD (dp-accounting, pessimistic)" if private else None,
+        accountant="PLD (connect the dots, pessimistic)" if private else None,
         noise_multiplier=1.234 if private else None,
         noise_source="operating system entropy, expanded by AES-128-CTR" if private else None,
         trust="local" if private else None,

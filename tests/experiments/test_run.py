@@ -539,7 +539,7 @@ def test_json_lines_on_standard_error(
         "privacy_unit": "record",
         "neighbouring_relation": "add-remove",
         "sampling": "Poisson",
-        "accountant": "PLD (dp-accounting, pessimistic)",
+        "accountant": "PLD (connect the dots, pessimistic)",
     }
     for one in rounds:
         assert set(one) == {"round", "accuracy", "loss", "epsilon", "bits_up", *terms}
