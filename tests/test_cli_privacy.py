@@ -82,7 +82,8 @@ def test_rate(call: Callable[..., SimpleNamespace]) -> None:
     assert found["sampling_rate"] == max_sampling_rate(2.0, 8.0, 100, 1e-5)
     assert found["epsilon"] <= 2
     told = call("rate", *job).out
-    assert told.startswith(f"sampling rate {found['sampling_rate']:.6g}: epsilon = ")
+    printed = float(told.removeprefix("sampling rate ").partition(":")[0])
+    assert found["sampling_rate"] * (1 - 1e-5) < printed <= found["sampling_rate"]
     assert "PLD" in told
 
 
@@ -335,3 +336,31 @@ def test_curve_needs_no_torch(tmp_path: Path) -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_no_round_that_fits_is_told_with_what_one_costs(
+    call: Callable[..., SimpleNamespace],
+) -> None:
+    job = (
+        "--epsilon",
+        "0.01",
+        "--noise-multiplier",
+        "1",
+        "--sampling-rate",
+        "0.1",
+        "--delta",
+        "1e-5",
+    )
+    told = call("rounds", *job).out
+    assert told.startswith(
+        "0 rounds fit within epsilon=0.01: one of 1 noisy releases costs epsilon = "
+    )
+
+
+@pytest.mark.parametrize("command", ["rounds", "rate", "table"])
+def test_every_calibration_knows_shuffled_batches(
+    call: Callable[..., SimpleNamespace], command: str
+) -> None:
+    job = ["--epsilon", "2", "--noise-multiplier", "4", "--relation", "zero-out", "--delta", "1e-5"]
+    job += ["--steps", "100"] if command == "rate" else ["--sampling-rate", "0.1"]
+    assert "shuffled batches" in call(command, *job, "--sampling", "shuffled").out

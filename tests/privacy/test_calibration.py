@@ -98,7 +98,7 @@ def test_no_calibration_composes_often(q, target, monkeypatch):
         lambda: None,
     ):
         assert len(calls) <= 24
-        assert calls.count(module.FINE) <= 12
+        assert calls.count(module.FINE) <= 16
         calls.clear()
         calibrate()
 
@@ -152,6 +152,36 @@ def test_every_knob_turns_the_way_it_should():
     }
     assert effects["relation", "zero-out"] == pytest.approx(0, abs=1e-9)
     assert len(effects) == 10
+
+
+def test_knobs_show_no_gain_from_sampling_clients():
+    turned = knobs(Setting(20.0, 1.0, 30, DELTA, "replace-one", "client"))
+    assert "sampling rate" not in {t.knob for t in turned}
+    assert {t.guarantee.unit for t in turned} == {"client"}
+
+
+@pytest.mark.parametrize("sampling", ["shuffled", "random-allocation"])
+def test_the_largest_rate_of_epochs_is_that_of_the_shortest_that_fits(sampling):
+    def spent(t):
+        begun = -(-300 // t)
+        return epsilon(4.0, 1 / t, begun, DELTA, "zero-out", sampling=sampling).epsilon
+
+    rate = max_sampling_rate(2.0, 4.0, 300, DELTA, "zero-out", sampling=sampling)
+    t = round(1 / rate)
+    assert rate == 1 / t
+    assert spent(t) <= 2.0 < spent(t - 1)
+    (row,) = table(noise_multiplier=[4.0], steps=[300], epsilon=[2.0], relation=["zero-out"],
+                   sampling=sampling)  # fmt: skip
+    assert (row.sampling_rate, row.guarantee.epsilon) == (rate, spent(t))
+    with pytest.raises(ValueError, match="a single epoch costs more"):
+        max_sampling_rate(0.01, 0.7, 300, DELTA, "zero-out", sampling=sampling)
+
+
+def test_a_table_of_epochs_counts_releases():
+    (row,) = table(noise_multiplier=[4.0], sampling_rate=[0.1], epsilon=[2.0],
+                   relation=["zero-out"], sampling="shuffled")  # fmt: skip
+    assert row.steps == 10 * max_steps(2.0, 4.0, 0.1, DELTA, "zero-out", sampling="shuffled")
+    assert row.guarantee.steps == row.steps
 
 
 def test_knobs_keep_epochs_whole_and_leave_out_what_has_no_statement():

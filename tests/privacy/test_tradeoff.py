@@ -13,7 +13,7 @@ from fedsieve.privacy import (
     reconstruction_bound,
     trade_off,
 )
-from fedsieve.privacy.accounting import GAUSSIAN, NOTHING, PLD, RDP
+from fedsieve.privacy.accounting import GAUSSIAN, KNOWN, NOTHING, PLD
 from fedsieve.privacy.tradeoff import _profile
 
 RATES = np.array([0.0, 1e-6, 1e-4, 0.01, 0.05, 0.3, 0.5, 0.9, 1.0])
@@ -75,8 +75,8 @@ def test_it_agrees_with_epsilon():
 
 
 def test_the_fallback_and_nothing_at_all():
-    tiny = trade_off([Event(0.05, 0.3, 10)])
-    assert tiny.accountant == RDP
+    tiny = trade_off([Event(0.01, 0.3, 10)])
+    assert tiny.accountant == KNOWN
     assert tiny(0.5) == pytest.approx(0.0, abs=1e-6)
     mild = trade_off([Event(30.0, 0.9, 10**9)])
     assert np.all(mild(RATES) <= 1 - RATES)
@@ -84,6 +84,38 @@ def test_the_fallback_and_nothing_at_all():
     assert (nothing.accountant, nothing.advantage) == (NOTHING, 0.0)
     assert nothing(RATES) == pytest.approx(1 - RATES)
     assert reconstruction_bound(nothing, 0.2) == pytest.approx(0.2)
+
+
+def test_the_advantage_against_integer_noise_is_above_the_total_variation_and_near():
+    """One release of an integer moved by the bound of the lattice, summed place by place."""
+    sigma, width = 2.0, 50
+    z = np.arange(-20 * width, 20 * width)
+    mass = np.exp(-(z**2) / (2 * (sigma * width) ** 2))
+    mass /= mass.sum()
+    apart = np.abs(mass - np.roll(mass, width)).sum() / 2
+    for curve in (
+        trade_off([Event(sigma, 1.0, 1, "discrete-gaussian")]),
+        trade_off([Event(sigma, 1.0, 1, "skellam", 2.0**22)]),
+    ):
+        assert apart < curve.advantage < 2 * apart
+    sampled = trade_off([Event(sigma, 0.1, 1, "discrete-gaussian")])
+    assert 0.1 * apart < sampled.advantage < 0.2
+
+
+def test_the_advantage_under_random_allocation_is_above_the_total_variation_and_near():
+    """Two steps: (N((1, 0)) + N((0, 1))) / 2 against N(0), integrated over the plane."""
+    sigma = 1.5
+    x = np.linspace(-10 * sigma, 10 * sigma, 1501)
+    density = norm.pdf(x, 0, sigma)
+    likely = np.exp((2 * x - 1) / (2 * sigma**2))
+    ratio = (likely[:, None] + likely) / 2
+    apart = np.trapezoid(np.trapezoid(np.abs(ratio - 1) * np.outer(density, density), x), x) / 2
+    curve = trade_off([Event(sigma, 1 / 2, 1, sampling="random-allocation")])
+    assert (
+        apart
+        < curve.advantage
+        < min(2.5 * apart, trade_off([Event(sigma, 1.0, 1)]).advantage + 0.5)
+    )
 
 
 def test_simulated_reconstruction_stays_below_the_bound_and_comes_near():

@@ -74,7 +74,11 @@ def finite(value: float) -> float | None:
 
 def tell(spent: Guarantee, multiplier: float, as_json: bool) -> None:
     """Print an epsilon with all that belongs to it."""
+    from decimal import ROUND_CEILING
+
+    from fedsieve.privacy.guarantee import shown
+
     if as_json:
         say(json.dumps(facts(spent, multiplier)))
     else:
-        say(f"noise multiplier {multiplier:.6g}: {spent.sentence()}")
+        say(f"noise multiplier {shown(multiplier, ROUND_CEILING)}: {spent.sentence()}")

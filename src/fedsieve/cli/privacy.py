@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -33,8 +33,8 @@ from fedsieve.cli._epsilon import (
 from fedsieve.cli._text import help_without_command, note, pairs, say, width
 
 if TYPE_CHECKING:
+    from fedsieve.privacy.guarantee import Law, Sampling
     from fedsieve.privacy.guarantee import Relation as Neighbours
-    from fedsieve.privacy.guarantee import Sampling
     from fedsieve.privacy.guarantee import Unit as Protected
     from fedsieve.privacy.settings import Setting
 
@@ -63,10 +63,8 @@ def epsilon(
     from fedsieve.experiments.toml import refusing
 
     with refusing():
-        setting = _setting(
-            noise_multiplier, sampling_rate, steps, delta, noise, variance, relation, unit, sampling
-        )
-        spent = setting.guarantee()
+        terms = _Terms(delta, noise, variance, relation, unit, sampling)
+        spent = terms.setting(noise_multiplier, sampling_rate, steps).guarantee()
     tell(spent, noise_multiplier, as_json)
 
 
@@ -88,13 +86,9 @@ def noise_(
     from fedsieve.privacy.calibration import noise_multiplier
 
     with refusing():
-        setting = _setting(
-            1.0, sampling_rate, steps, delta, noise, variance, relation, unit, sampling
-        )
-        multiplier = noise_multiplier(
-            epsilon, sampling_rate, setting.steps, delta,
-            setting.relation, setting.law, setting.variance, setting.sampling,
-        )  # fmt: skip
+        terms = _Terms(delta, noise, variance, relation, unit, sampling)
+        setting = terms.setting(1.0, sampling_rate, steps)
+        multiplier = noise_multiplier(epsilon, sampling_rate, setting.steps, *terms.calibrated)
         spent = replace(setting, noise_multiplier=multiplier).guarantee()
     tell(spent, multiplier, as_json)
 
@@ -110,6 +104,7 @@ def rounds(
     variance: Variance = None,
     relation: Relation = "add-remove",
     unit: Unit = "record",
+    sampling: Way = "poisson",
     as_json: Json = False,
 ) -> None:
     """Largest number of rounds that keeps within epsilon at this noise."""
@@ -118,20 +113,23 @@ def rounds(
 
     with refusing():
         _check_local_steps(local_steps)
-        setting = _setting(
-            noise_multiplier, sampling_rate, 0, delta, noise, variance, relation, unit
-        )
-        steps = max_steps(
-            epsilon, noise_multiplier, sampling_rate, delta,
-            setting.relation, setting.law, setting.variance,
-        )  # fmt: skip
-        fit = steps // local_steps
-        spent = replace(setting, steps=fit * local_steps).guarantee()
+        terms = _Terms(delta, noise, variance, relation, unit, sampling)
+        one = terms.setting(noise_multiplier, sampling_rate, local_steps)
+        steps = max_steps(epsilon, noise_multiplier, sampling_rate, *terms.calibrated)
+        releases = steps if sampling == "poisson" else steps * round(1 / sampling_rate)
+        fit = releases // local_steps
+        spent = terms.setting(noise_multiplier, sampling_rate, fit * local_steps).guarantee()
+        first = spent if fit else one.guarantee()
     if as_json:
         say(json.dumps({"rounds": fit, **facts(spent, noise_multiplier)}))
-        return
-    more = " or more" if steps == MOST_STEPS else ""
-    say(f"{fit}{more} rounds of {local_steps} noisy releases fit: {spent.sentence()}")
+    elif fit:
+        more = " or more" if steps == MOST_STEPS else ""
+        say(f"{fit}{more} rounds of {local_steps} noisy releases fit: {spent.sentence()}")
+    else:
+        say(
+            f"0 rounds fit within epsilon={epsilon:g}: one of {local_steps} noisy releases costs "
+            f"{first.sentence()}"
+        )
 
 
 @app.command()
@@ -144,23 +142,30 @@ def rate(
     variance: Variance = None,
     relation: Relation = "add-remove",
     unit: Unit = "record",
+    sampling: Way = "poisson",
     as_json: Json = False,
 ) -> None:
     """Largest sampling rate that keeps within epsilon at this noise."""
+    from decimal import ROUND_FLOOR
+
     from fedsieve.experiments.toml import refusing
     from fedsieve.privacy.calibration import max_sampling_rate
+    from fedsieve.privacy.guarantee import shown
 
     with refusing():
-        setting = _setting(noise_multiplier, 1.0, steps, delta, noise, variance, relation, unit)
-        q = max_sampling_rate(
-            epsilon, noise_multiplier, steps, delta,
-            setting.relation, setting.law, setting.variance,
-        )  # fmt: skip
-        spent = replace(setting, sampling_rate=q).guarantee()
+        terms = _Terms(delta, noise, variance, relation, unit, sampling)
+        if unit == "client":
+            raise ValueError(
+                "unit='client' has no sampling rate to find: whether a client takes part is no "
+                "secret; allowed is unit='record', or `fedsieve privacy rounds --sampling-rate 1`"
+            )
+        q = max_sampling_rate(epsilon, noise_multiplier, steps, *terms.calibrated)
+        spent = terms.setting(noise_multiplier, q, steps).guarantee()
     if as_json:
         say(json.dumps({"sampling_rate": q, **facts(spent, noise_multiplier)}))
     else:
-        say(f"sampling rate {q:.6g}: {spent.sentence()}")
+        told = shown(q, ROUND_FLOOR) if sampling == "poisson" else f"1/{round(1 / q)}"
+        say(f"sampling rate {told}: {spent.sentence()}")
 
 
 @app.command()
@@ -174,6 +179,7 @@ def curve(
     variance: Variance = None,
     relation: Relation = "add-remove",
     unit: Unit = "record",
+    sampling: Way = "poisson",
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE", help="PNG file to write.")
     ] = Path("epsilon.png"),
@@ -189,12 +195,11 @@ def curve(
         if rounds < 1:
             raise ConfigError(f"rounds={rounds} must be >= 1")
         steps = rounds * local_steps
-        setting = _setting(
-            noise_multiplier, sampling_rate, steps, delta, noise, variance, relation, unit
-        )
+        terms = _Terms(delta, noise, variance, relation, unit, sampling)
+        setting = terms.setting(noise_multiplier, sampling_rate, steps)
         spent = setting.guarantee()
         turned = knobs(setting)
-        at, curves = _curves(setting, rounds, local_steps)
+        at, curves = _curves(terms, setting, rounds, local_steps)
     from fedsieve.experiments.epsilon_figure import save_curves
 
     title = f"{unit} level, {relation}, delta = {delta:g}; {spent.sampling}; {spent.accountant}"
@@ -245,55 +250,53 @@ app.command("published")(_tables.published)
 app.command("ledger")(_ledger.ledger)
 
 
-def _setting(
-    noise_multiplier: float,
-    sampling_rate: float,
-    steps: int,
-    delta: float,
-    noise: str,
-    variance: float | None,
-    relation: str,
-    unit: str,
-    sampling: str = "poisson",
-) -> Setting:
-    from fedsieve.privacy.settings import Setting
+@dataclass(frozen=True)
+class _Terms:
+    """The options that the commands share: what a statement is made under."""
 
-    if unit == "client" and sampling_rate != 1:
-        raise ValueError(
-            f"sampling_rate={sampling_rate} with unit='client': whether a client takes part is no "
-            "secret, so nothing is gained from it; allowed is 1"
+    delta: float
+    noise: str
+    variance: float | None
+    relation: str
+    unit: str
+    sampling: str
+
+    def setting(self, noise_multiplier: float, sampling_rate: float, releases: int) -> Setting:
+        """So many releases under these terms."""
+        from fedsieve.privacy.guarantee import composed_steps
+        from fedsieve.privacy.settings import Setting
+
+        sampling = cast("Sampling", self.sampling)
+        return Setting(
+            noise_multiplier,
+            sampling_rate,
+            composed_steps(releases, sampling_rate, sampling),
+            self.delta,
+            cast("Neighbours", self.relation),
+            cast("Protected", self.unit),
+            *law_of(self.noise, self.variance),
+            sampling,
         )
-    return Setting(
-        noise_multiplier,
-        sampling_rate,
-        _composed(steps, sampling_rate, sampling),
-        delta,
-        cast("Neighbours", relation),
-        cast("Protected", unit),
-        *law_of(noise, variance),
-        cast("Sampling", sampling),
-    )
 
-
-def _composed(steps: int, sampling_rate: float, sampling: str) -> int:
-    """What is composed: the steps, or the epochs that they begin."""
-    from fedsieve.privacy import epochs
-
-    if sampling == "poisson" or not 0 < sampling_rate <= 1:
-        return steps
-    return epochs(steps, round(1 / sampling_rate))
+    @property
+    def calibrated(self) -> tuple[float, Neighbours, Law, float | None, Sampling]:
+        """What the calibrations take after the three numbers that they are given."""
+        law, variance = law_of(self.noise, self.variance)
+        relation, sampling = cast("Neighbours", self.relation), cast("Sampling", self.sampling)
+        return self.delta, relation, law, variance, sampling
 
 
 def _curves(
-    setting: Setting, rounds: int, local_steps: int
+    terms: _Terms, setting: Setting, rounds: int, local_steps: int
 ) -> tuple[list[int], dict[str, list[float]]]:
     """Rounds, and for noise halved and doubled the epsilon after each."""
     at = sorted({max(1, round(rounds * share / 16)) for share in range(1, 17)})
     curves = {}
     for factor in (1, 0.5, 2):
-        one = replace(setting, noise_multiplier=setting.noise_multiplier * factor)
-        curves[f"noise multiplier {one.noise_multiplier:.4g}"] = [
-            replace(one, steps=t * local_steps).guarantee().epsilon for t in at
+        noise = setting.noise_multiplier * factor
+        curves[f"noise multiplier {noise:.4g}"] = [
+            terms.setting(noise, setting.sampling_rate, t * local_steps).guarantee().epsilon
+            for t in at
         ]
     return at, curves
 

@@ -8,15 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from fedsieve.cli._epsilon import Json, NoiseLaw, Unit, Variance, facts, law_of
+from fedsieve.cli._epsilon import Json, NoiseLaw, Unit, Variance, Way, facts, law_of
 from fedsieve.cli._text import pairs, say, width
 
 if TYPE_CHECKING:
-    from fedsieve.privacy.guarantee import Guarantee
+    from fedsieve.privacy.guarantee import Guarantee, Sampling
     from fedsieve.privacy.guarantee import Relation as Neighbours
     from fedsieve.privacy.guarantee import Unit as Protected
 
 _AGAIN = "; may be repeated."
+
+_SAMPLED = {
+    "poisson": "Poisson samples, the draws unknown to the observer",
+    "shuffled": "shuffled batches, no amplification counted, epochs counted whole",
+    "random-allocation": "random allocation, the draws unknown to the observer, epochs counted "
+    "whole",
+}
 
 
 def table(
@@ -37,6 +44,7 @@ def table(
     noise: NoiseLaw = "gaussian",
     variance: Variance = None,
     unit: Unit = "record",
+    sampling: Way = "poisson",
     as_json: Json = False,
 ) -> None:
     """Three of epsilon, noise, rate and steps give the fourth, for every combination.
@@ -61,6 +69,7 @@ def table(
                 unit=cast("Protected", unit),
                 law=law,
                 variance=units,
+                sampling=cast("Sampling", sampling),
             )
         )
     if as_json:
@@ -79,7 +88,7 @@ def table(
             f"{row.noise_multiplier:>10.5g} {row.sampling_rate:>10.5g} {row.steps:>10} "
             f"{rounded_up(g.epsilon):>10}  {told}"
         )
-    say(f"unit: {unit}; Poisson samples, the draws unknown to the observer; {noise} noise")
+    say(f"unit: {unit}; {_SAMPLED[sampling]}; {noise} noise")
 
 
 def published(as_json: Json = False) -> None:

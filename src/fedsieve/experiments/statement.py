@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from decimal import ROUND_CEILING, Context, Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -289,7 +290,7 @@ def short(terms: Mapping[str, Any]) -> str:
     """The `terms` in a few words.
 
     Example:
-        >>> short({"delta": 1e-5, "privacy_unit": "record", "accountant": "PLD (dp-accounting)",
+        >>> short({"delta": 1e-5, "privacy_unit": "record", "accountant": "PLD (connect the dots)",
         ...        "neighbouring_relation": "add-remove", "sampling": "Poisson"})
         'delta 1e-05, record, add-remove, Poisson sampling, PLD'
     """
@@ -348,13 +349,15 @@ def epsilon(value: float | None) -> str:
     """Four digits, rounded up: a bound must not shrink on paper.
 
     Example:
-        >>> epsilon(3.99941), epsilon(1.2341), epsilon(4.0), epsilon(None)
-        ('4', '1.235', '4', '-')
+        >>> epsilon(3.99941), epsilon(1.2341), epsilon(4.0), epsilon(math.inf), epsilon(None)
+        ('4', '1.235', '4', 'infinite', '-')
     """
     if value is None or value <= 0:
         return "-" if value is None else "0"
-    step = 10.0 ** (math.floor(math.log10(value)) - 3)
-    return f"{math.ceil(value / step * (1 - 1e-12)) * step:.4g}"
+    if not math.isfinite(value):
+        return "infinite"
+    nearly = Decimal(value) * (1 - Decimal("1e-12"))  # 0.1 is a little more than a tenth
+    return f"{float(Context(4, ROUND_CEILING).create_decimal(nearly)):.4g}"
 
 
 def number(value: float | None) -> str:

@@ -53,6 +53,8 @@ MOST_ORDER = 256
 _LEAST_NOISE = 0.2
 """Below it e^(1 / sigma^2) exceeds any number of steps, and a secret step hides next to nothing."""
 
+_MOST_NOISE = 1e6
+
 _SLACK = 1e-11
 """Added to log E[M^a], relatively and absolutely."""
 
@@ -72,12 +74,16 @@ def allocation_moments(noise_multiplier: float, batches: int) -> tuple[Moments, 
         noise_multiplier: sigma, > 0.
         batches: t, steps of an epoch, >= 1.
     """
+    noise_multiplier = min(noise_multiplier, _MOST_NOISE)  # from above
     orders = np.arange(MOST_ORDER + 1.0)
-    known = orders * (orders - 1) / (2 * noise_multiplier**2)  # released in a step that is known
+    half = 0.5 / noise_multiplier / noise_multiplier
+    known = np.where(
+        orders > 1, orders * (orders - 1) * min(half, 1e300), 0.0
+    )  # released in a step that is known
     if batches == 1 or noise_multiplier < _LEAST_NOISE:
         return known, known
     with_against_without = _powers(known, batches)
-    means = (orders - 1) * (orders + batches - 1) / (2 * batches * noise_multiplier**2)
+    means = (orders - 1) * (orders + batches - 1) / batches * half
     exact = np.append([0.0, 0.0], _inverse_powers(noise_multiplier, batches))
     one = np.minimum(with_against_without * (1 + _SLACK) + _SLACK, known)
     return one, np.minimum(exact * (1 + _SLACK) + _SLACK, means)
@@ -86,7 +92,7 @@ def allocation_moments(noise_multiplier: float, batches: int) -> tuple[Moments, 
 def allocation_rdp(noise_multiplier: float, batches: int, order: int) -> float:
     """Renyi divergence of one epoch at an integer order >= 2, the larger of both directions."""
     if order > MOST_ORDER:
-        return order / (2 * noise_multiplier**2)
+        return order * (0.5 / noise_multiplier / noise_multiplier)
     return float(max(m[order] for m in allocation_moments(noise_multiplier, batches)) / (order - 1))
 
 

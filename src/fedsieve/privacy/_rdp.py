@@ -1,9 +1,25 @@
 """Renyi accounting, for where a loss distribution's grid would be too large.
 
 Add-remove: Mironov, Talwar, Zhang, "Renyi Differential Privacy of the Sampled Gaussian Mechanism"
-(2019), from dp-accounting. Replace-one, which dp-accounting does not offer under Poisson sampling,
-goes through the data set without the unit by the weak triangle inequality (Mironov, "Renyi
-Differential Privacy", CSF 2017, Proposition 11 with p = q = 2):
+(2019), Theorems 4 and 5: (1-q) N(0) + q N(1) against N(0) is the worst case, in this direction.
+
+Replace-one: with a record x in one world and x' in its place in the other, given the draws of all
+others, a step is a release of (1-q) N(0) + q N(g) against (1-q) N(0) + q N(g'), |g| = |g'| = 1 (a
+shorter vector is made up to 1 in a coordinate of its own, which only tells more). The worst case is
+g' = -g: under N(0), hockey-stick divergences are expectations of
+
+    h(q e^U - gamma q e^V - c),    h(y) = max(y, 0),    c = (gamma - 1) (1 - q),
+
+with normal U, V whose only free parameter is their correlation <g, g'>. The mixed derivative in U
+and V is -h'' gamma q^2 e^(U + V) <= 0, so that the expectation decreases in the correlation
+(Plackett's identity). This one pair of laws thus dominates all others, under composition too.
+
+Divergences of a pair, at any order, are integrals over one number of functions that are analytic
+within pi sigma of the real line: the trapezoidal rule is exact to rounding, which `_SLACK` covers.
+
+Integer noise has no such pair. There replace-one goes through the data set without the unit by the
+weak triangle inequality (Mironov, "Renyi Differential Privacy", CSF 2017, Proposition 11 with
+p = q = 2):
 
     D_a(P || R) <= (a - 1/2)/(a - 1) D_2a(P || Q) + D_(2a-1)(Q || R).
 
@@ -24,8 +40,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import gammaln, logsumexp
@@ -33,34 +51,72 @@ from scipy.special import gammaln, logsumexp
 from fedsieve.privacy._allocation import allocation_rdp
 from fedsieve.privacy.guarantee import Event, Relation
 
-ORDERS = tuple(range(2, 65)) + tuple(2**i for i in range(7, 11))  # of the replace-one bound
+ORDERS = tuple(range(2, 65)) + tuple(2**i for i in range(7, 11))
+"""At which the divergences of integer noise are taken."""
+
+_OTHERS = (*(1 + 2.0**-i for i in range(4, 7)), *(a / 8 for a in range(9, 97) if a % 8),
+           *(2.0**i for i in range(11, 18)))  # fmt: skip
+_FARTHEST = 2000.0  # standard deviations of the noise that an integral may reach
+_LEAST_NOISE = 0.1  # below it, what is known of the draws hides nothing (`fedsieve.privacy._known`)
+_MOST_NOISE = 1e6  # beyond it the divergences are those of this noise, or less
+_LEAST_RATE = 1e-30
+_SLACK = 1e-13  # of the logarithm of E[L^a], relatively and absolutely
 
 
 def rdp_epsilon(events: tuple[Event, ...], delta: float, relation: Relation) -> float:
-    """Upper bound of epsilon from the Renyi divergences of the events."""
-    from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
-    from dp_accounting.rdp import RdpAccountant
-
-    if relation == "replace-one":
-        if all(e.sampling_rate == 1 for e in events):  # a Gaussian of twice the sensitivity
-            doubled = tuple(Event(e.noise_multiplier / 2, 1.0, e.steps) for e in events)
-            return rdp_epsilon(doubled, delta, "add-remove")
-        return integer_epsilon(events, delta, relation)
-    accountant = RdpAccountant()
-    with quietly():
-        for e in events:
-            gaussian = GaussianDpEvent(e.noise_multiplier)
-            accountant.compose(PoissonSampledDpEvent(e.sampling_rate, gaussian), e.steps)
-        return float(accountant.get_epsilon(delta))
+    """Upper bound of epsilon from the Renyi divergences of Gaussian events."""
+    if any(e.noise_multiplier < _LEAST_NOISE for e in events):
+        return math.inf
+    events = tuple(
+        replace(
+            e,
+            noise_multiplier=min(e.noise_multiplier, _MOST_NOISE),
+            sampling_rate=max(e.sampling_rate, _LEAST_RATE),
+        )
+        for e in events
+    )
+    least = min(e.noise_multiplier for e in events)
+    orders = [a for a in (*ORDERS, *_OTHERS) if a <= _FARTHEST * least]
+    apart = relation == "replace-one"
+    divergences = [sum(e.steps * gaussian_rdp(e, a, apart) for e in events) for a in orders]
+    return _epsilon(orders, divergences, delta)
 
 
 def integer_epsilon(events: tuple[Event, ...], delta: float, relation: Relation) -> float:
     """Upper bound of epsilon from the divergences at integer orders, whatever law and sampling."""
-    from dp_accounting.rdp import compute_epsilon
+    return _epsilon(ORDERS, [sum(e.steps * _one(e, a, relation) for e in events) for a in ORDERS],
+                    delta)  # fmt: skip
 
-    rdp = [sum(e.steps * _one(e, a, relation) for e in events) for a in ORDERS]
-    with quietly():
-        return float(compute_epsilon(ORDERS, rdp, delta)[0])
+
+def _epsilon(orders: Sequence[float], divergences: Sequence[float], delta: float) -> float:
+    """The best conversion: Canonne, Kamath, Steinke 2020, Proposition 12; and delta(0) by D_1."""
+    a, r = np.asarray(orders, dtype=np.float64), np.asarray(divergences)
+    if -math.expm1(-r.min()) <= delta**2:  # total variation <= sqrt(1 - e^-D)
+        return 0.0
+    found = r + np.log1p(-1 / a) - (math.log(delta) + np.log(a)) / (a - 1)
+    return max(float(found.min()), 0.0)
+
+
+@lru_cache(maxsize=4096)
+def gaussian_rdp(event: Event, order: float, apart: bool) -> float:
+    """Renyi divergence of one Poisson-sampled Gaussian step, at any order > 1.
+
+    Args:
+        event: One step of it is meant.
+        order: Of the divergence.
+        apart: Whether the other world has another record instead of none.
+    """
+    mu, q = 1 / event.noise_multiplier, event.sampling_rate
+    if q == 1:
+        return order * mu * mu * (2.0 if apart else 0.5)
+    step = 0.25 * min(1.0, 1 / mu)  # analytic within pi / mu: an error of e^-70
+    z = np.arange(-mu - 12.0, (order + 1) * mu + 12.0, step)
+    out, here = math.log(q) - mu * mu / 2, math.log1p(-q)
+    terms = order * np.logaddexp(here, out + mu * z) - z * z / 2
+    if apart:
+        terms += (1 - order) * np.logaddexp(here, out - mu * z)
+    total = float(logsumexp(terms)) + math.log(step) - math.log(2 * math.pi) / 2
+    return (max(total, 0.0) * (1 + _SLACK) + _SLACK) / (order - 1)
 
 
 @contextmanager
@@ -86,7 +142,7 @@ def _one(event: Event, a: int, relation: Relation) -> float:
         return 4 * _sampled(event, a)
     apart = (a - 0.5) / (a - 1) * _sampled(event, 2 * a) + _sampled(event, 2 * a - 1)
     if event.sampling == "random-allocation":  # or both records in the same step, which is known
-        return min(apart, 2 * a / event.noise_multiplier**2)
+        return min(apart, 2 * a / event.noise_multiplier / event.noise_multiplier)
     return apart
 
 
@@ -103,12 +159,14 @@ def sampled_gaussian_rdp(event: Event, order: int) -> float:
     enlarged by the excess of the noise's law.
     """
     q, sigma = event.sampling_rate, event.noise_multiplier / math.sqrt(1 + excess(event))
-    if q == 1:
-        return order / (2 * sigma**2)
+    half = 0.5 / sigma / sigma if sigma > 0 else math.inf
+    if q == 1 or math.isinf(half * order * order):
+        return order * half
     j = np.arange(order + 1)
     log_choose = gammaln(order + 1) - gammaln(j + 1) - gammaln(order - j + 1)
     terms = log_choose + (order - j) * math.log1p(-q) + j * math.log(q)
-    return float(logsumexp(terms + j * (j - 1) / (2 * sigma**2))) / (order - 1)
+    total = float(logsumexp(terms + j * (j - 1) * half))
+    return (max(total, 0.0) * (1 + _SLACK) + _SLACK) / (order - 1)
 
 
 def excess(event: Event) -> float:

@@ -5,10 +5,11 @@ clipped sum, composed adaptively. It does not depend on the message's dimension 
 projection, as long as the sum was clipped *after* projecting and the projection is public.
 
 Releases without sampling are one Gaussian mechanism, whose epsilon is known exactly. For all others
-privacy loss distributions (PLD) give the answer; Renyi accounting (RDP) takes over where their grid
-would exceed a hundred thousand points for one step or four million for the composition (very
-small noise, very many steps), or where delta < 1e-10 would drown in the FFT's rounding. All are
-upper bounds. Central-limit figures are not, and are not offered.
+privacy loss distributions (PLD) give the answer. Where their grid would exceed 400,000 points for
+one step or two million for the composition (very small noise, very many steps), or where
+delta < 1e-10 would drown in the FFT's rounding, the lesser of two bounds takes over: Renyi
+accounting (RDP), or the exact Gaussian of what a record takes part in, were that known. All are
+upper bounds, for any noise and any rate. Central-limit figures are not, and are not offered.
 
 Where a record takes part once in an epoch, what is composed are epochs, and one that has begun
 counts whole. With shuffled batches it is one release without sampling: nothing is gained from the
@@ -34,7 +35,8 @@ from dataclasses import replace
 from functools import lru_cache
 
 from fedsieve.privacy._exact import gaussian_epsilon, gaussian_mu
-from fedsieve.privacy._pld import FINE, LEAST_DELTA, grid_spacing, pld_epsilon
+from fedsieve.privacy._known import known_epsilon, never
+from fedsieve.privacy._pld import FINE, LEAST_DELTA, pld_epsilon
 from fedsieve.privacy._rdp import integer_epsilon, rdp_epsilon
 from fedsieve.privacy.guarantee import (
     Event,
@@ -50,11 +52,11 @@ from fedsieve.privacy.guarantee import (
 )
 
 GAUSSIAN = "exact Gaussian (Balle and Wang)"
-PLD = "PLD (dp-accounting, pessimistic)"
-RDP = "RDP (dp-accounting)"
+PLD = "PLD (connect the dots, pessimistic)"
+RDP = "RDP (exact divergences)"
+KNOWN = "exact Gaussian (of known draws)"
 RDP_INTEGER = "RDP at integer orders (sampled integer noise)"
 RDP_ALLOCATION = "RDP at integer orders (random allocation, exact in both directions)"
-RDP_REPLACE = "RDP (weak triangle inequality)"
 NOTHING = "none needed: nothing was released"
 
 
@@ -108,6 +110,7 @@ def epsilon(
         17.86
     """
     event = Event(noise_multiplier, sampling_rate, steps, law, variance, sampling)
+    check_events([event], relation, unit)
     return compose([event], delta, relation, unit)
 
 
@@ -172,13 +175,18 @@ def epsilon_of(
     events = in_full(events)
     if any(e.sampling == "random-allocation" for e in events):
         return _allocated(events, delta, relation)
+    if never(events, delta):
+        return 0.0, KNOWN
     if any(e.law != "gaussian" for e in events):
         return integer_epsilon(events, delta, relation), RDP_INTEGER
-    spacing = grid_spacing(events, relation, fineness)
-    if delta >= LEAST_DELTA and math.isfinite(spacing):
-        return pld_epsilon(events, delta, relation, spacing), PLD
-    name = RDP_REPLACE if relation == "replace-one" else RDP
-    return rdp_epsilon(events, delta, relation), name
+    if (known := known_epsilon(events, delta, relation)) == 0:
+        return 0.0, KNOWN
+    if delta >= LEAST_DELTA:
+        found = pld_epsilon(events, delta, relation, fineness)
+        if math.isfinite(found):
+            return found, PLD
+    amplified = rdp_epsilon(events, delta, relation)
+    return (amplified, RDP) if amplified < known else (known, KNOWN)
 
 
 def _allocated(events: tuple[Event, ...], delta: float, relation: Relation) -> tuple[float, str]:

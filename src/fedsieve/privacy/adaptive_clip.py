@@ -73,9 +73,15 @@ class AdaptiveClip:
         return grid_spacing(self.noise_std)
 
     def event(self, gradient_multiplier: float, sampling_rate: float, steps: int = 1) -> Event:
-        """The event of releasing gradients and counts together, so many times."""
-        both = 1 / gradient_multiplier**2 + 1 / (2 * self.noise_std) ** 2
-        return Event(both**-0.5, sampling_rate, steps)
+        """The event of releasing gradients and counts together, so many times.
+
+        Raises:
+            ValueError: A multiplier that is not finite and > 0, or an argument outside the ranges
+                of an event.
+        """
+        Event(gradient_multiplier, sampling_rate, steps)
+        both = math.hypot(1 / gradient_multiplier, 0.5 / self.noise_std)
+        return Event(1 / both, sampling_rate, steps)
 
     @classmethod
     def costing(

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from fedsieve.privacy._pld import COARSE, FINE
+from fedsieve.privacy._pld import COARSE, FINE, ROUGH
 from fedsieve.privacy._search import largest, least_feasible
 from fedsieve.privacy.accounting import epsilon_of
 from fedsieve.privacy.guarantee import (
@@ -23,6 +24,7 @@ from fedsieve.privacy.guarantee import (
     check_epsilon,
     check_events,
     check_target,
+    epochs,
 )
 
 TOLERANCE = 2e-4
@@ -30,7 +32,55 @@ TOLERANCE = 2e-4
 
 MOST_STEPS = 10**9
 
-_ROUGH = 2e-3  # where the coarse grid stops being better than a guess
+_EXACT = 10**5  # steps: up to so many the largest number is found, beyond the tolerance holds
+_STAGES = ((ROUGH, 2e-2), (COARSE, 2e-3))  # grids, and where they stop being better than a guess
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Epsilon that may be reached, under a statement."""
+
+    epsilon: float
+    delta: float
+    relation: Relation
+
+    def __post_init__(self) -> None:
+        check_target(self.delta, self.relation)
+        check_epsilon(self.epsilon)
+
+    @property
+    def gaussian(self) -> float:
+        """Noise multiplier of one release by the classical formula: where a search begins."""
+        return math.sqrt(2 * math.log(1.25 / self.delta)) / self.epsilon
+
+    def excess(self, event: Event, fineness: float = FINE) -> float:
+        """Logarithm of what is spent over what may be; beyond 10^-9 of it no matter how little."""
+        spent = epsilon_of((event,), self.delta, self.relation, fineness)[0] if event.steps else 0.0
+        return math.log(max(spent, 1e-9 * self.epsilon) / self.epsilon)
+
+    def fits(self, event: Event) -> bool:
+        """Whether no more is spent than may be."""
+        return self.excess(event) <= 0
+
+    def smallest(self, at: Callable[[float], Event | None], start: float) -> float:
+        """The smallest x, up to the tolerance from above, at which ``at(x)`` fits.
+
+        ``at(x)`` is what is released: the more, the smaller x, and ``None`` beyond what may be
+        asked.
+        """
+
+        def excess(fineness: float) -> Callable[[float], float]:
+            return lambda x: math.inf if (e := at(x)) is None else self.excess(e, fineness)
+
+        width = 0.5
+        for fineness, tolerance in _STAGES:
+            over = excess(fineness)
+            start, slope = least_feasible(over, start, width, tolerance)
+            width = tolerance
+        fine = excess(FINE)
+        root = start - fine(start) / slope  # the two grids differ by next to a constant
+        least, _ = least_feasible(fine, root + TOLERANCE / 2, 0.9 * TOLERANCE, TOLERANCE)
+        return least
 
 
 @lru_cache(maxsize=256)
@@ -63,15 +113,17 @@ def noise_multiplier(
         >>> round(noise_multiplier(2.0, 0.01, 1000, 1e-5), 3)
         0.959
     """
-    _check(epsilon, delta, relation, sampling)
-    if Event(1.0, sampling_rate, steps, law, variance, sampling).steps == 0:
+    target = _Target(epsilon, delta, relation)
+    least = Event(1.0, sampling_rate, steps, law, variance, sampling)
+    check_events([least], relation)
+    if steps == 0:
         raise ValueError("steps=0 releases nothing and needs no noise; steps must be >= 1")
 
     def at(log_sigma: float) -> Event:
-        return Event(math.exp(log_sigma), sampling_rate, steps, law, variance, sampling)
+        return replace(least, noise_multiplier=math.exp(min(log_sigma, 709.0)))
 
-    start = sampling_rate * math.sqrt(steps) * _gaussian(epsilon, delta)
-    return math.exp(_smallest(at, epsilon, delta, relation, math.log(max(start, 0.5))))
+    start = min(max(sampling_rate * math.sqrt(steps) * target.gaussian, 0.5), 1e300)
+    return math.exp(target.smallest(at, math.log(start)))
 
 
 @lru_cache(maxsize=4096)
@@ -86,6 +138,8 @@ def max_steps(
     sampling: Sampling = "poisson",
 ) -> int:
     """The largest number of equal releases that keeps within epsilon, at most 10^9; may be 0.
+
+    Beyond 10^5 it is rounded down by at most 0.02 %.
 
     Args:
         epsilon: Target, > 0.
@@ -104,26 +158,27 @@ def max_steps(
         >>> max_steps(2.0, 1.0, 0.01, 1e-5)
         1201
     """
-    _check(epsilon, delta, relation, sampling)
-
-    def released(steps: int) -> Event:
-        return Event(noise_multiplier, sampling_rate, steps, law, variance, sampling)
+    target = _Target(epsilon, delta, relation)
+    one = Event(noise_multiplier, sampling_rate, 1, law, variance, sampling)
+    check_events([one], relation)
 
     def fits(steps: int) -> bool:
-        return _cost(released(steps), delta, relation) <= epsilon
+        return target.fits(replace(one, steps=steps))
 
     if not fits(1):
         return 0
-    start = (noise_multiplier / (sampling_rate * _gaussian(epsilon, delta))) ** 2
-    if start > MOST_STEPS / 100 and fits(MOST_STEPS):
+    if fits(MOST_STEPS):
         return MOST_STEPS
 
     def at(x: float) -> Event | None:
-        return released(max(round(math.exp(-x)), 1)) if x >= -math.log(MOST_STEPS) else None
+        steps = max(round(math.exp(-x)), 1)
+        return replace(one, steps=steps) if steps <= MOST_STEPS else None
 
-    start = min(max(start, 1.0), MOST_STEPS)
-    found = _smallest(at, epsilon, delta, relation, -math.log(start))
-    return largest(fits, max(round(math.exp(-found)), 1), MOST_STEPS)
+    root = noise_multiplier / max(sampling_rate * target.gaussian, 1e-300)
+    start = min(max(root, 1.0), math.sqrt(MOST_STEPS)) ** 2
+    found = target.smallest(at, -math.log(start))
+    steps = max(round(math.exp(-found)), 1)
+    return steps if steps > _EXACT else largest(fits, steps, MOST_STEPS)
 
 
 @lru_cache(maxsize=256)
@@ -135,82 +190,61 @@ def max_sampling_rate(
     relation: Relation = "add-remove",
     law: Law = "gaussian",
     variance: float | None = None,
+    sampling: Sampling = "poisson",
 ) -> float:
     """The largest sampling rate that keeps within epsilon, rounded down by at most 0.02 %.
 
-    1.0 where no sampling is needed. Some rate always fits: less sampling reveals less.
+    1.0 where no sampling is needed. With Poisson sampling some rate always fits: less sampling
+    reveals less.
 
     Args:
         epsilon: Target, > 0.
         noise_multiplier: Noise standard deviation of the clipped sum over the clip, > 0.
-        steps: Number of releases, >= 0.
+        steps: Number of releases, >= 0, whatever the sampling: how many epochs they begin follows
+            from the rate.
         delta: In (0, 1).
         relation: Neighbouring relation.
         law: Of the noise.
         variance: Of Skellam noise, in units of the integers.
+        sampling: How records come to the steps.
 
     Raises:
-        ValueError: An argument out of range.
+        ValueError: An argument out of range, or no rate fits because a single epoch does not.
 
     Example:
         >>> round(max_sampling_rate(2.0, 1.0, 1000, 1e-5), 4)
         0.0109
     """
-    _check(epsilon, delta, relation)
-
-    def released(q: float) -> Event:
-        return Event(noise_multiplier, q, steps, law, variance)
-
-    if steps == 0 or _cost(released(1.0), delta, relation) <= epsilon:
+    target = _Target(epsilon, delta, relation)
+    every = Event(noise_multiplier, 1.0, steps, law, variance, sampling)
+    check_events([every], relation)
+    if target.fits(every):
         return 1.0
+    if sampling != "poisson":
+        return 1 / _least_batches(target, every)
 
     def at(x: float) -> Event:
-        return released(min(math.exp(-x), 1.0))
+        return replace(every, sampling_rate=min(math.exp(-min(x, 700.0)), 1.0))
 
-    start = noise_multiplier / (math.sqrt(steps) * _gaussian(epsilon, delta))
-    found = _smallest(at, epsilon, delta, relation, -math.log(min(start, 0.5)))
-    return min(math.exp(-found), 1.0)
-
-
-def _check(
-    epsilon: float, delta: float, relation: Relation, sampling: Sampling = "poisson"
-) -> None:
-    check_target(delta, relation)
-    check_epsilon(epsilon)
-    check_events([Event(1.0, 1.0, 1, sampling=sampling)], relation)
+    start = noise_multiplier / (math.sqrt(steps) * target.gaussian)
+    return min(math.exp(-target.smallest(at, -math.log(min(max(start, 1e-9), 0.5)))), 1.0)
 
 
-def _gaussian(epsilon: float, delta: float) -> float:
-    """Noise multiplier of a single release by the classical formula: where a search begins."""
-    return math.sqrt(2 * math.log(1.25 / delta)) / epsilon
+def _least_batches(target: _Target, every: Event) -> int:
+    """Steps of the shortest epoch with which as many releases as ``every`` has steps fit."""
 
+    def at(x: float) -> Event | None:
+        if x < 0:
+            return None
+        t = round(math.exp(x))
+        return replace(every, sampling_rate=1 / t, steps=epochs(every.steps, t))
 
-def _cost(event: Event, delta: float, relation: Relation, fineness: float = FINE) -> float:
-    return epsilon_of((event,), delta, relation, fineness)[0]
-
-
-def _smallest(
-    at: Callable[[float], Event | None],
-    epsilon: float,
-    delta: float,
-    relation: Relation,
-    start: float,
-) -> float:
-    """The smallest x, up to the tolerance from above, at which no more than epsilon is spent.
-
-    ``at(x)`` is what is released: the more, the smaller x, and ``None`` beyond what may be asked.
-    """
-
-    def excess(fineness: float) -> Callable[[float], float]:
-        def over(x: float) -> float:
-            event = at(x)
-            spent = math.inf if event is None else _cost(event, delta, relation, fineness)
-            return math.log(max(spent, 1e-9 * epsilon) / epsilon)
-
-        return over
-
-    rough, slope = least_feasible(excess(COARSE), start, width=0.5, tolerance=_ROUGH)
-    fine = excess(FINE)
-    root = rough - fine(rough) / slope  # the two grids differ by next to a constant
-    least, _ = least_feasible(fine, root + TOLERANCE / 2, 0.9 * TOLERANCE, TOLERANCE)
-    return least
+    longest = at(math.log(MOST_STEPS))
+    assert longest is not None
+    if not target.fits(longest):
+        raise ValueError(
+            f"epsilon={target.epsilon} with sampling={every.sampling!r}: a single epoch costs more "
+            f"at noise_multiplier={every.noise_multiplier}, however many steps it has; allowed are "
+            "more noise, a larger epsilon, or sampling='poisson'"
+        )
+    return round(math.exp(target.smallest(at, math.log(max(every.steps, 2)))))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from decimal import ROUND_CEILING, Context, Decimal
+from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Context, Decimal
 from typing import Literal, get_args
 
 Relation = Literal["add-remove", "replace-one", "zero-out"]
@@ -40,6 +40,8 @@ LAWS: dict[Law, str] = {
 LEAST_VARIANCE = 2**22
 """Of the Skellam noise of a run, in units of its integers: 2^11 of them wide, where Skellam noise
 costs no more than Gaussian noise to one part in a million (`fedsieve.privacy._rdp`)."""
+
+MOST_RELEASES = 10**15
 
 NEIGHBOURS: dict[Relation, str] = {
     "add-remove": "one {unit} added or removed",
@@ -97,8 +99,8 @@ class Event:
             )
         if not 0 < q <= 1:
             raise ValueError(f"sampling_rate={q} must be in (0, 1]")
-        if self.steps != int(self.steps) or self.steps < 0:
-            raise ValueError(f"steps={self.steps} must be an integer >= 0")
+        if not (0 <= self.steps <= MOST_RELEASES and self.steps == int(self.steps)):
+            raise ValueError(f"steps={self.steps} must be an integer >= 0, of at most 10^15")
         if self.law not in get_args(Law):
             raise ValueError(f"law={self.law!r} is not one of {', '.join(get_args(Law))}")
         variance = self.variance
@@ -113,6 +115,11 @@ class Event:
         if self.sampling not in get_args(Sampling):
             raise ValueError(
                 f"sampling={self.sampling!r} is not one of {', '.join(get_args(Sampling))}"
+            )
+        if self.sampling != "poisson" and q * MOST_RELEASES < 1:
+            raise ValueError(
+                f"sampling_rate={q} with sampling={self.sampling!r}: an epoch has at most 10^15 "
+                "steps; the nearest rate is 1e-15"
             )
         if self.sampling != "poisson" and abs(1 / q - self.batches) > 1e-9 / q:
             raise ValueError(
@@ -138,7 +145,7 @@ class Event:
     @property
     def sampled(self) -> bool:
         """Whether anything hides in which step a record takes part, as far as accounting goes."""
-        return self.sampling != "shuffled" and self.sampling_rate != 1
+        return self.sampling != "shuffled" and self.sampling_rate < 1 - 1e-9
 
 
 @dataclass(frozen=True)
@@ -204,12 +211,12 @@ class Guarantee:
             return "no sampling: every participation counts in full"
         if not rates or rates == [1.0]:
             return f"no sampling: every step may use every {self.unit}"
-        listed = ", ".join(f"{q:.6g}" for q in rates)
+        listed = ", ".join(shown(q) for q in rates)
         return f"Poisson sampling with rate {listed}, the draws unknown to the observer"
 
     def sentence(self) -> str:
         """The statement in one sentence, the epsilon rounded up."""
-        noise = ", ".join(f"{s:.6g}" for s in sorted({e.noise_multiplier for e in self.events}))
+        noise = ", ".join(shown(s) for s in sorted({e.noise_multiplier for e in self.events}))
         variances = sorted({e.variance for e in self.events if e.variance is not None})
         if variances:
             noise += f" and variance {variances[0]:.6g} or more in units of the integers"
@@ -253,10 +260,7 @@ def in_full(events: Iterable[Event]) -> tuple[Event, ...]:
     divergences are convex.
     """
     return merge(
-        e
-        if e.sampling == "poisson" or e.sampled
-        else replace(e, sampling_rate=1.0, sampling="poisson")
-        for e in events
+        e if e.sampled else replace(e, sampling_rate=1.0, sampling="poisson") for e in events
     )
 
 
@@ -267,18 +271,38 @@ def epochs(releases: int, batches: int) -> int:
         >>> epochs(0, 20), epochs(1, 20), epochs(20, 20), epochs(21, 20)
         (0, 1, 1, 2)
     """
-    if releases < 0:
+    if not releases >= 0:
         raise ValueError(f"steps={releases} must be an integer >= 0")
     return -(-releases // batches)
 
 
-def check_events(events: Iterable[Event], relation: Relation) -> None:
-    """Refuse releases about which a neighbouring relation says nothing.
+def composed_steps(releases: int, sampling_rate: float, sampling: Sampling) -> int:
+    """What is composed of so many releases: themselves, or the epochs that they begin.
+
+    Example:
+        >>> composed_steps(21, 1 / 20, "poisson"), composed_steps(21, 1 / 20, "shuffled")
+        (21, 2)
+    """
+    if sampling == "poisson" or not 1 / MOST_RELEASES <= sampling_rate <= 1:
+        return releases  # a rate that an event refuses
+    return epochs(releases, round(1 / sampling_rate))
+
+
+def check_events(events: Iterable[Event], relation: Relation, unit: Unit = "record") -> None:
+    """Refuse releases about which a neighbouring relation or a unit says nothing.
 
     Raises:
-        ValueError: Shuffled batches under add-remove: their sizes are fixed, so a record more or
-            less moves others from batch to batch, and may change how many batches there are.
+        ValueError: Sampling of clients: whoever runs the rounds knows who takes part. Or shuffled
+            batches under add-remove: their sizes are fixed, so a record more or less moves others
+            from batch to batch, and may change how many batches there are.
     """
+    events = tuple(events)
+    for e in events:
+        if unit == "client" and e.sampling_rate != 1:
+            raise ValueError(
+                f"sampling_rate={e.sampling_rate} with unit='client': whether a client takes part "
+                "is no secret, so nothing is gained from it; allowed is 1"
+            )
     if relation == "add-remove" and any(e.sampling == "shuffled" for e in events):
         raise ValueError(
             "relation='add-remove' with sampling='shuffled': batches have a fixed size, so one "
@@ -314,8 +338,26 @@ def check_epsilon(epsilon: float, name: str = "epsilon") -> None:
         raise ValueError(f"{name}={epsilon} must be finite and > 0")
 
 
+def shown(value: float, rounding: str = ROUND_HALF_EVEN) -> str:
+    """Six digits, or as many as tell a number below 1 from 1.
+
+    Args:
+        value: Finite.
+        rounding: Of `decimal`: up for noise that must suffice, down for a rate that must not do
+            more.
+
+    Example:
+        >>> shown(0.95931264), shown(1 - 2e-12), shown(256 / 60000, "ROUND_FLOOR")
+        ('0.959313', '0.999999999998', '0.00426666')
+    """
+    digits = 6
+    while (text := Context(digits, rounding).create_decimal(value)) == 1 != value and digits < 17:
+        digits += 1
+    return f"{float(text):.{digits}g}"
+
+
 def rounded_up(epsilon: float) -> str:
-    """Four decimals, or four digits of a small one, never less than the number itself.
+    """Four decimals, or four digits of a small or a huge one, never less than the number itself.
 
     Example:
         >>> rounded_up(4.37715), rounded_up(4.0), rounded_up(1.23456e-7), rounded_up(0.0)
@@ -324,7 +366,7 @@ def rounded_up(epsilon: float) -> str:
     if not math.isfinite(epsilon):
         return "infinite"
     exact = Decimal(epsilon)
-    small = 0 < epsilon < 1e-3
+    small = 0 < epsilon < 1e-3 or epsilon >= 1e9
     places = Decimal(1).scaleb(exact.adjusted() - 3 if small else -4)
     up = exact.quantize(places, context=Context(prec=400, rounding=ROUND_CEILING))
     return f"{float(up):.3e}" if small else f"{up:.4f}"

@@ -66,8 +66,9 @@ class Turn:
 def knobs(setting: Setting) -> list[Turn]:
     """Each knob turned both ways while the others stay.
 
-    Noise, sampling rate and steps are halved and doubled (a rate of more than 1/2 goes to 1), delta
-    goes down and up by ten, and every other relation that goes with the sampling is tried.
+    Noise, sampling rate and steps are halved and doubled (a rate of more than 1/2 goes to 1; at
+    client level it stays 1), delta goes down and up by ten, and every other relation that goes with
+    the sampling is tried.
 
     Args:
         setting: Where the knobs stand.
@@ -106,6 +107,8 @@ def knobs(setting: Setting) -> list[Turn]:
 
 def _rates(s: Setting) -> tuple[float, float]:
     """Half and twice the sampling rate; an epoch keeps a whole number of steps."""
+    if s.unit == "client":
+        return s.sampling_rate, s.sampling_rate
     if s.sampling == "poisson":
         return s.sampling_rate / 2, min(s.sampling_rate * 2, 1.0)
     steps = round(1 / s.sampling_rate)

@@ -11,7 +11,14 @@ from typing import Any
 from fedsieve.privacy.accounting import epsilon as _epsilon
 from fedsieve.privacy.calibration import max_sampling_rate, max_steps
 from fedsieve.privacy.calibration import noise_multiplier as _noise_multiplier
-from fedsieve.privacy.guarantee import Guarantee, Law, Relation, Unit
+from fedsieve.privacy.guarantee import (
+    Guarantee,
+    Law,
+    Relation,
+    Sampling,
+    Unit,
+    composed_steps,
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,7 @@ def table(
     unit: Unit = "record",
     law: Law = "gaussian",
     variance: float | None = None,
+    sampling: Sampling = "poisson",
 ) -> Iterator[Row]:
     """Every combination of the given values, the last named varying fastest.
 
@@ -44,13 +52,14 @@ def table(
     Args:
         noise_multiplier: Noise standard deviations of the clipped sum over the clip, > 0.
         sampling_rate: Probabilities with which a record enters a step, in (0, 1].
-        steps: Numbers of releases, >= 0.
+        steps: Numbers of releases, >= 0, whatever the sampling; epochs that they begin count whole.
         epsilon: Targets, > 0.
         delta: Deltas, in (0, 1).
         relation: Neighbouring relations.
         unit: What is protected.
         law: Of the noise.
         variance: Of Skellam noise, in units of the integers.
+        sampling: How records come to the steps.
 
     Raises:
         ValueError: Not exactly one of the four is left out, or a value is out of range.
@@ -74,23 +83,32 @@ def table(
         )
     axes = [values or (math.nan,) for values in four.values()]
     settings: Iterator[tuple[Any, ...]] = itertools.product(*axes, delta, relation)
-    noise: tuple[Law, float | None] = law, variance
-    return (_row(missing[0], given, d, r, unit, noise) for *given, d, r in settings)
+    way = _Way(unit, law, variance, sampling)
+    return (_row(missing[0], given, d, r, way) for *given, d, r in settings)
 
 
-def _row(
-    missing: str,
-    given: list[Any],
-    delta: float,
-    relation: Relation,
-    unit: Unit,
-    noise: tuple[Law, float | None],
-) -> Row:
+@dataclass(frozen=True)
+class _Way:
+    """What all rows share."""
+
+    unit: Unit
+    law: Law
+    variance: float | None
+    sampling: Sampling
+
+
+def _row(missing: str, given: list[Any], delta: float, relation: Relation, way: _Way) -> Row:
     sigma, q, steps, target = given
+    rest = delta, relation, way.law, way.variance, way.sampling
+    if missing == "sampling_rate":
+        q = max_sampling_rate(target, sigma, steps, *rest)
+    composed = composed_steps(0 if missing == "steps" else steps, q, way.sampling)
     if missing == "noise_multiplier":
-        sigma = _noise_multiplier(target, q, steps, delta, relation, *noise)
-    elif missing == "sampling_rate":
-        q = max_sampling_rate(target, sigma, steps, delta, relation, *noise)
+        sigma = _noise_multiplier(target, q, composed, *rest)
     elif missing == "steps":
-        steps = max_steps(target, sigma, q, delta, relation, *noise)
-    return Row(sigma, q, steps, _epsilon(sigma, q, steps, delta, relation, unit, *noise))
+        composed = max_steps(target, sigma, q, *rest)
+        steps = composed if way.sampling == "poisson" else composed * round(1 / q)
+    guarantee = _epsilon(
+        sigma, q, composed, delta, relation, way.unit, way.law, way.variance, way.sampling
+    )
+    return Row(sigma, q, steps, guarantee)

@@ -10,6 +10,10 @@ and without sampling, where mu^2 = sum_t (Delta / sigma_t)^2,
 
     f(alpha) = Phi(Phi^-1(1 - alpha) - mu).
 
+His advantage, true minus false positives, is at most delta(0), and for every e at most
+
+    1 - 2 (1 - delta(e)) / (1 + exp(e)).
+
 A profile from above, at any set of epsilons, gives a curve from below: the attacker is never
 underrated.
 """
@@ -23,10 +27,10 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import expit, ndtr, ndtri
 
 from fedsieve.privacy._exact import gaussian_mu
-from fedsieve.privacy._pld import FINE, LEAST_DELTA, composed_loss, grid_spacing
+from fedsieve.privacy._pld import LEAST_DELTA, composed_loss, grid_spacing
 from fedsieve.privacy.accounting import GAUSSIAN, NOTHING, PLD, epsilon_of
 from fedsieve.privacy.guarantee import (
     Event,
@@ -39,6 +43,7 @@ from fedsieve.privacy.guarantee import (
 )
 
 _POINTS = 2000  # of a profile: the curve between two of them is a line, off by less than 1e-5
+_NAMED = 1e-5  # the delta whose accountant gives the curve its name
 _DELTAS = np.logspace(-12, -1e-3, 60)  # where Renyi accounting, one search each, is asked
 
 
@@ -85,10 +90,11 @@ class TradeOff:
 
     @property
     def advantage(self) -> float:
-        """Largest true-positive rate minus false-positive rate: the total variation delta(0)."""
+        """Largest true-positive rate minus false-positive rate, from above; at e = 0 delta(0)."""
         if self.mu is not None:
             return float(2 * ndtr(self.mu / 2) - 1)
-        return float(self.profile[0, 1]) if len(self.profile) else 0.0
+        epsilon, delta = self.profile.T
+        return float(np.min(1 - 2 * (1 - delta) * expit(-epsilon)))
 
     def best_tpr(self, fpr: float) -> float:
         """Largest true-positive rate of any attack at this rate of false positives."""
@@ -110,7 +116,7 @@ def trade_off(
     """
     check_target(0.5, relation, unit)
     merged = merge(events)
-    check_events(merged, relation)
+    check_events(merged, relation, unit)
     if not merged:
         return TradeOff(relation, unit, NOTHING, None, np.zeros((1, 2)))
     mu = gaussian_mu(merged, relation)
@@ -123,14 +129,15 @@ def trade_off(
 def _profile(
     events: tuple[Event, ...], relation: Relation
 ) -> tuple[str, None, NDArray[np.float64]]:
-    spacing = grid_spacing(events, relation, FINE)
-    other = any(e.law != "gaussian" or e.sampling != "poisson" for e in events)
-    if other or not math.isfinite(spacing):
-        told = [epsilon_of(events, delta, relation) for delta in _DELTAS]
-        pairs = [(one, delta) for (one, _), delta in zip(told, _DELTAS, strict=True)]
-        return told[0][1], None, np.array([(0.0, 1.0), *sorted(pairs)])
-    loss = composed_loss(events, relation, spacing)
-    last = float(loss.get_epsilon_for_delta(LEAST_DELTA))
-    epsilons = np.linspace(0.0, last, _POINTS)
-    deltas = np.minimum(loss.get_delta_for_epsilon(epsilons), 1.0)
-    return PLD, None, np.stack([epsilons, deltas], axis=1)
+    if all(e.law == "gaussian" and e.sampling == "poisson" for e in events):
+        spacing = grid_spacing(events, relation)
+        losses = composed_loss(events, relation, spacing) if math.isfinite(spacing) else ()
+        if losses and max(loss.infinite for loss in losses) < LEAST_DELTA:
+            last = max(loss.epsilon(LEAST_DELTA) for loss in losses)
+            epsilons = np.linspace(0.0, last, _POINTS)
+            deltas = np.minimum(np.max([loss.deltas(epsilons) for loss in losses], axis=0), 1.0)
+            return PLD, None, np.stack([epsilons, deltas], axis=1)
+    told = [epsilon_of(events, delta, relation) for delta in _DELTAS]
+    pairs = [(one, delta) for (one, _), delta in zip(told, _DELTAS, strict=True)]
+    accountant = told[int(np.searchsorted(_DELTAS, _NAMED))][1]
+    return accountant, None, np.array([(0.0, 1.0), *sorted(pairs)])
