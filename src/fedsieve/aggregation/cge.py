@@ -11,19 +11,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 from torch import Tensor
 
-from fedsieve.aggregation._door import FloatArray, Rows
-from fedsieve.aggregation._gram import PointRule, Products, nearest_mean, origin
+from fedsieve.aggregation._door import Rows
+from fedsieve.aggregation._gram import origin
+from fedsieve.aggregation._nearest import Nearest
 from fedsieve.aggregation.facts import Facts
-from fedsieve.aggregation.rule import minority
 from fedsieve.registry import register
 
 
 @register("rule", "cge", paper='Gupta et al., "Byzantine fault-tolerance in peer-to-peer", 2021')
 @dataclass(frozen=True)
-class CGE(PointRule):
+class CGE(Nearest):
     """Comparative gradient elimination: the mean of the n - f messages of smallest norm.
 
     Cheap, and right only if the honest costs are redundant: small messages are never suspected.
@@ -40,16 +39,9 @@ class CGE(PointRule):
 
     lacks: ClassVar[Facts] = Facts.TRANSLATES | Facts.ROBUST  # a small message is always believed
 
-    def breakdown(self, n: int) -> int:
-        """2f < n."""
-        return minority(n)
-
     def kappa(self, n: int) -> float | None:  # noqa: ARG002
         """0 for f = 0; otherwise none: it depends on where the origin is."""
         return 0.0 if self.f == 0 else None
 
     def _points(self, rows: Rows) -> Tensor:
         return origin(rows)
-
-    def _place(self, seen: Products) -> FloatArray:
-        return np.append(nearest_mean(seen, self.f), 0.0)

@@ -16,16 +16,15 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
-from fedsieve.aggregation._door import FloatArray, Rows, TooManyFaultyClients
-from fedsieve.aggregation._gram import PointRule, Products, nearest_mean
+from fedsieve.aggregation._door import Rows, TooManyFaultyClients
+from fedsieve.aggregation._nearest import Nearest
 from fedsieve.aggregation.facts import Facts
-from fedsieve.aggregation.rule import minority
 from fedsieve.registry import register
 
 
 @register("rule", "monna", paper='Farhadkhani et al., "Robust collaborative learning", ICML 2023')
 @dataclass(frozen=True)
-class MoNNA(PointRule):
+class MoNNA(Nearest):
     """MoNNA: the mean of the n - f messages nearest to the message of one trusted client.
 
     Meant for a client that aggregates what it receives together with its own message. With client
@@ -54,10 +53,6 @@ class MoNNA(PointRule):
         if isinstance(self.pivot, bool) or not isinstance(self.pivot, int) or self.pivot < 0:
             raise ValueError(f"pivot={self.pivot!r} must be an integer >= 0, the row of a client")
 
-    def breakdown(self, n: int) -> int:
-        """2f < n."""
-        return minority(n)
-
     def kappa(self, n: int) -> float | None:  # noqa: ARG002
         """0 for f = 0; otherwise none is known to us."""
         return 0.0 if self.f == 0 else None
@@ -70,6 +65,3 @@ class MoNNA(PointRule):
             raise TooManyFaultyClients(f"the message of the trusted pivot={self.pivot} is unusable")
         at = int(np.count_nonzero(rows.usable[: self.pivot]))
         return rows.data[at : at + 1]
-
-    def _place(self, seen: Products) -> FloatArray:
-        return np.append(nearest_mean(seen, self.f), 0.0)
