@@ -76,10 +76,12 @@ def _squared_distances_to(point: Tensor, rows: Rows) -> FloatArray:
     def work(start: int, stop: int) -> FloatArray:
         if compiled is not None:
             return np.asarray(compiled(messages, centre, start, stop))
-        parts = (
-            (messages[:, columns] - centre[columns].astype(np.float64)) / rows.scale
-            for columns in blocks(start, stop, n)
-        )
-        return added(np.einsum("ij,ij->i", part, part) for part in parts)
+        squares = np.zeros(n)
+        for columns in blocks(start, stop, n):
+            offsets = messages[:, columns] - centre[columns].astype(np.float64)
+            if rows.scale != 1:
+                offsets /= rows.scale
+            squares += np.einsum("ij,ij->i", offsets, offsets)
+        return squares
 
     return summed(work, k, n)
