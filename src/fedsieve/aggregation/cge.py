@@ -17,6 +17,7 @@ from fedsieve.aggregation._door import Rows
 from fedsieve.aggregation._gram import origin
 from fedsieve.aggregation._nearest import Nearest
 from fedsieve.aggregation.facts import Facts
+from fedsieve.aggregation.rule import minority
 from fedsieve.registry import register
 
 
@@ -38,6 +39,10 @@ class CGE(Nearest):
     """
 
     lacks: ClassVar[Facts] = Facts.TRANSLATES | Facts.ROBUST  # a small message is always believed
+
+    def breakdown(self, n: int) -> int:
+        """2f < n."""
+        return minority(n)
 
     def kappa(self, n: int) -> float | None:  # noqa: ARG002
         """0 for f = 0; otherwise none: it depends on where the origin is."""

@@ -19,6 +19,7 @@ from torch import Tensor
 from fedsieve.aggregation._door import Rows, TooManyFaultyClients
 from fedsieve.aggregation._nearest import Nearest
 from fedsieve.aggregation.facts import Facts
+from fedsieve.aggregation.rule import minority
 from fedsieve.registry import register
 
 
@@ -52,6 +53,10 @@ class MoNNA(Nearest):
         super().__post_init__()
         if isinstance(self.pivot, bool) or not isinstance(self.pivot, int) or self.pivot < 0:
             raise ValueError(f"pivot={self.pivot!r} must be an integer >= 0, the row of a client")
+
+    def breakdown(self, n: int) -> int:
+        """2f < n."""
+        return minority(n)
 
     def kappa(self, n: int) -> float | None:  # noqa: ARG002
         """0 for f = 0; otherwise none is known to us."""
