@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedsieve.aggregation import MeaMed
-from fedsieve.aggregation._sorting import mean_of_nearest
+from fedsieve.aggregation._sorting import Ranks, mean_of
 
 
 def around_median(X, f):
@@ -32,7 +32,9 @@ def test_equals_the_search(n, k, seed, data):
 def test_any_number_of_nearest_values(n):
     X = torch.from_numpy(np.random.default_rng(n).normal(size=(n, 200)))
     for f in range(n):
-        np.testing.assert_allclose(mean_of_nearest(X, f), around_median(X.numpy(), f), atol=1e-14)
+        np.testing.assert_allclose(
+            mean_of(Ranks(f, nearest=True), X), around_median(X.numpy(), f), atol=1e-14
+        )
 
 
 @pytest.mark.parametrize("n", [20, 80])

@@ -9,8 +9,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedsieve.aggregation import _compiled, _threads
+from fedsieve.aggregation import (
+    MeaMed,
+    Median,
+    TooManyFaultyClients,
+    TrimmedMean,
+    _compiled,
+    _prefetch,
+    _threads,
+)
 from fedsieve.aggregation import _sorting as sorting
+from fedsieve.aggregation._sorting import Ranks, mean_of, mean_of_finite
 
 
 def run(steps, X):
@@ -101,8 +110,8 @@ def test_interpreted_and_numpy_give_the_same_bits(n, k, seed, double, data):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("mean", [sorting.mean_of_middle, sorting.mean_of_nearest])
-def test_numpy_and_compiled_give_the_same_bits(paths, mean, dtype):
+@pytest.mark.parametrize("nearest", [False, True])
+def test_numpy_and_compiled_give_the_same_bits(paths, nearest, dtype):
     if "compiled" not in paths:
         pytest.skip("numba is not installed")
     generator = torch.Generator().manual_seed(1)
@@ -113,8 +122,46 @@ def test_numpy_and_compiled_give_the_same_bits(paths, mean, dtype):
             found = {}
             for way in ("numpy", "compiled"):
                 paths[way]()
-                found[way] = mean(stack, f).numpy().tobytes()
+                found[way] = mean_of(Ranks(f, nearest), stack).numpy().tobytes()
             assert found["compiled"] == found["numpy"]
+
+
+@pytest.mark.parametrize("nearest", [False, True])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [(0, 0), (4, 4499), (2, 2048)])
+def test_what_is_not_finite_is_seen_on_the_way(paths, nearest, bad, place):
+    if "compiled" not in paths:
+        pytest.skip("numba is not installed")
+    X = torch.randn(5, 4500, generator=torch.Generator().manual_seed(4))
+    X[1, 7] = 3e38
+    paths["compiled"]()
+    assert torch.equal(mean_of_finite(Ranks(1, nearest), X), mean_of(Ranks(1, nearest), X))
+    X[place] = bad
+    assert mean_of_finite(Ranks(1, nearest), X) is None
+    paths["numpy"]()
+    assert mean_of_finite(Ranks(1, nearest), X) is None
+
+
+@pytest.mark.parametrize("rule", [Median(f=2), TrimmedMean(f=2), MeaMed(f=2)])
+@pytest.mark.parametrize("unusable", [[], [3], [0, 4]])
+def test_reading_once_changes_nothing(paths, rule, unusable):
+    X = torch.randn(9, 300, generator=torch.Generator().manual_seed(5))
+    for row in unusable:
+        X[row, 17 * row] = torch.nan
+    for way in paths.values():
+        way()
+        once, looked = rule.aggregate(X, explain=False), rule.aggregate(X)
+        assert once.rejected == looked.rejected == len(unusable)
+        assert torch.equal(once.vector, looked.vector)
+
+
+def test_reading_once_fails_as_looking_first_does(paths):
+    X = torch.full((5, 300), torch.nan)
+    X[:2] = 0
+    for way in paths.values():
+        way()
+        with pytest.raises(TooManyFaultyClients, match="3 of 5 rows"):
+            Median(f=2)(X)
 
 
 def test_in_place_and_by_values_take_the_same_minima():
@@ -127,19 +174,19 @@ def test_in_place_and_by_values_take_the_same_minima():
 
 def test_threads_change_no_bit(monkeypatch):
     X = torch.randn(7, 2001, generator=torch.Generator().manual_seed(3))
-    alone = sorting.mean_of_middle(X, 2)
+    alone = mean_of(Ranks(2), X)
     monkeypatch.setattr(_threads, "GRAIN", 100)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    assert torch.equal(sorting.mean_of_middle(X, 2), alone)
+    assert torch.equal(mean_of(Ranks(2), X), alone)
 
 
 def test_numba_is_loaded_for_large_stacks_only(monkeypatch):
     monkeypatch.setattr(_compiled, "_loaded", {})
     monkeypatch.setattr(_compiled, "_compile", lambda *_, **__: None)
-    sorting.mean_of_middle(torch.ones(4, 8), 1)
+    mean_of(Ranks(1), torch.ones(4, 8))
     assert _compiled._loaded == {}
     monkeypatch.setattr(_compiled, "WORTH_COMPILING", 32)
-    sorting.mean_of_middle(torch.ones(4, 8), 1)
+    mean_of(Ranks(1), torch.ones(4, 8))
     assert _compiled._loaded == {_compiled.reduce_columns: None}
 
 
@@ -169,3 +216,12 @@ def test_without_a_folder_for_its_cache_numba_compiles_in_memory(monkeypatch):
     monkeypatch.setattr(numba, "njit", njit)
     assert _compiled._compile(_compiled.reduce_columns) is _compiled.reduce_columns
     assert [options.get("cache") for options in asked] == [True, None]
+
+
+def test_asking_for_memory_does_nothing_that_is_seen():
+    numba = pytest.importorskip("numba")
+    assert _prefetch.prefetch(np.ones(3), 1) is None
+    _prefetch.teach()
+    row, ask = np.arange(9.0), _prefetch.prefetch
+    assert numba.njit(lambda row: ask(row, 10**6))(row) is None
+    assert row.tolist() == list(range(9))

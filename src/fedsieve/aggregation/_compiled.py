@@ -2,7 +2,8 @@
 
 Columns are taken in tiles: a tile is copied once, goes through all steps in the first-level cache,
 and leaves as one sum per column. The steps are data, so that one compilation, kept on disk, serves
-every n and f. Without fast-math, every operation rounds as it does in numpy and torch.
+every n and f. While they run, the memory brings what the next tiles need. Without fast-math, every
+operation rounds as it does in numpy and torch.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fedsieve.aggregation._prefetch import LINE, prefetch, teach
 
 TILE = 128  # columns; constant, so that the compiler knows the trip count
 STRETCH = 2048  # columns copied at a time: shorter reads of every row leave the memory waiting
@@ -56,6 +59,7 @@ def _compile(function: Kernel, **options: Any) -> Kernel | None:
         from numba import njit
     except ImportError:
         return None
+    teach()
     options |= {"nogil": True, "error_model": "numpy"}
     try:
         compiled = njit(cache=True, **options)(function)
@@ -72,27 +76,43 @@ def reduce_columns(
     out: NDArray[Any],
     start: int,
     stop: int,
-) -> None:
-    """Mean of the middle, or of the nearest to the median, of each column from start to stop."""
-    n = X.shape[0]
+) -> bool:
+    """Mean of the middle, or of the nearest to the median, of each column from start to stop.
+
+    Returns:
+        Whether all values of these columns are finite.
+    """
+    n, k = X.shape
+    flat = X.reshape(-1)
+    odd = 0  # values that are not finite
     stretch = np.zeros((n, STRETCH + PADDING), X.dtype)
     tile = np.zeros((n, TILE), X.dtype)
     total = np.zeros(TILE)
     median = np.zeros(TILE)
     share = np.float64(1 / (n - f if nearest else n - 2 * f))  # float32 * float64 is float64
     half = np.float64(0.5)
+    line = LINE // X.itemsize  # columns
+    pace = n * TILE // line // max(len(steps), 1) + 1  # lines asked for per step
     for origin in range(start, stop, STRETCH):
         width = min(STRETCH, stop - origin)
         for i in range(n):  # through views: an index that might be negative costs the vector loop
             source, target = X[i, origin : origin + width], stretch[i]
             for c in range(width):
                 target[c] = source[c]
+                odd += source[c] - source[c] != 0
+        ahead = origin + STRETCH
+        row, column = 0 if ahead + STRETCH <= stop else n, 0  # what is asked for next
         for left in range(0, width, TILE):
             for i in range(n):
                 source, target = stretch[i, left : left + TILE], tile[i]
                 for c in range(TILE):
                     target[c] = source[c]
             for s in range(len(steps)):
+                for _ in range(pace if row < n else 0):
+                    prefetch(flat, row * k + ahead + column)
+                    column += line
+                if column >= STRETCH:
+                    row, column = row + 1, 0
                 i, j = steps[s, 0], steps[s, 1]
                 for c in range(TILE):
                     a, b = tile[i, c], tile[j, c]
@@ -115,3 +135,4 @@ def reduce_columns(
             result = out[origin + left : origin + min(left + TILE, width)]
             for c in range(len(result)):
                 result[c] = total[c]
+    return odd == 0

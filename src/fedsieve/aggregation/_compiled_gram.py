@@ -3,7 +3,8 @@
 Columns are taken in tiles: a tile is copied to float64 and centred in the cache, then multiplied by
 itself four rows by four, so that the sixteen sums stay in registers. Below some hundred rows this
 beats BLAS, which was made for larger matrices; it needs no second copy of the columns and no
-threads of its own. Sums are added in the compiler's order: the last bits are not those of BLAS.
+threads of its own. While it multiplies, the memory brings the next tile. Sums are added in the
+compiler's order: the last bits are not those of BLAS.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fedsieve.aggregation._prefetch import LINE, prefetch
 
 TILE = 256  # columns; constant, so that the compiler knows the trip count
 REGISTERS = 4  # rows and columns of a block of the product
@@ -57,14 +60,31 @@ def norms_and_dots(X: NDArray[Any], y: NDArray[Any], start: int, stop: int) -> N
     return sums[:m]
 
 
+def squared_offsets(X: NDArray[Any], a: NDArray[Any], start: int, stop: int) -> NDArray[np.float64]:
+    """Squared distances of the rows to a, of columns start to stop."""
+    squares = np.zeros(len(X))
+    centre = a[start:stop]
+    for i in range(len(X)):
+        row, total = X[i, start:stop], 0.0
+        for c in range(len(row)):
+            offset = np.float64(row[c]) - np.float64(centre[c])
+            total += offset * offset
+        squares[i] = total
+    return squares
+
+
 def centred_gram(
     X: NDArray[Any], A: NDArray[Any], reference: int, scale: float, start: int, stop: int
 ) -> NDArray[np.float64]:
     """Gram of (the rows of X, then A, minus row `reference`) / scale, columns start to stop."""
-    m, n = len(X), len(X) + len(A)
+    (m, k), n = X.shape, len(X) + len(A)
+    flat = X.reshape(-1)
     padded = (n + REGISTERS - 1) // REGISTERS * REGISTERS
     tile = np.zeros((padded, TILE))
     G = np.zeros((padded, padded))
+    blocks = padded // REGISTERS
+    line = LINE // X.itemsize  # columns
+    pace = 2 * m * TILE // line // (blocks * (blocks + 1)) + 1  # lines asked for per block
     for left in range(start, stop, TILE):
         width = min(TILE, stop - left)
         centre = X[reference, left : left + width]
@@ -78,10 +98,17 @@ def centred_gram(
             if scale != 1:
                 for c in range(TILE):
                     target[c] /= scale
+        ahead = left + TILE
+        row, column = 0 if ahead + TILE <= stop else m, 0  # what is asked for next
         for i in range(0, n, REGISTERS):
             a0, a1, a2, a3 = tile[i], tile[i + 1], tile[i + 2], tile[i + 3]
             for j in range(0, i + 1, REGISTERS):
                 b0, b1, b2, b3 = tile[j], tile[j + 1], tile[j + 2], tile[j + 3]
+                for _ in range(pace if row < m else 0):
+                    prefetch(flat, row * k + ahead + column)
+                    column += line
+                    if column >= TILE:
+                        row, column = row + 1, 0
                 s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = 0.0
                 s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = 0.0
                 for c in range(TILE):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,34 +30,61 @@ LARGEST_COMPILED = 2048  # beyond, a network's n log^2 n steps lose to a compari
 Steps = tuple[tuple[int, int], ...]
 
 
-def mean_of_middle(X: Tensor, f: int) -> Tensor:
-    """Per coordinate the mean of all but the f smallest and f largest values.
+class Ranks(NamedTuple):
+    """Which of n sorted values are averaged.
+
+    Of the sorted values x_0 <= ... <= x_(n-1), those with f <= r < n - f are among the n - f
+    nearest to the median. The others are the nearest of two sorted lists, below and above the
+    median; their merger starts with the nearer of x_r and x_(r+n-f) for each r (the first step of a
+    bitonic merge).
+
+    Attributes:
+        f: Leave out the f smallest and f largest, 2f < n; (n - 1) // 2 gives the median.
+        nearest: Leave out the f < n values farthest from the median instead; of a tie the larger.
+    """
+
+    f: int
+    nearest: bool = False
+
+
+def mean_of(ranks: Ranks, X: Tensor) -> Tensor:
+    """Per coordinate the mean of the values of some ranks.
 
     Args:
+        ranks: Which values.
         X: Finite stack (n, k), left as it is.
-        f: 2f < n; (n - 1) // 2 gives the median.
 
     Returns:
         (k,) in the dtype and on the device of the stack; added up in float64.
     """
-    return _reduced(X, f, nearest=False)
+    (n, k), (f, nearest) = X.shape, ranks
+    kernel = _kernel(X)
+    if kernel is not None:
+        return _by_kernel(kernel, ranks, X)[0]
+    out = X.new_empty(k)
+
+    def work(start: int, stop: int) -> None:
+        for columns in blocks(start, stop, n, on_cpu=on_cpu):
+            out[columns] = _mean(_ranked(X[:, columns], _steps(n, f, nearest), n), f, nearest)
+
+    if on_cpu := X.device.type == "cpu":
+        in_threads(work, k, n)
+    else:
+        work(0, k)
+    return out
 
 
-def mean_of_nearest(X: Tensor, f: int) -> Tensor:
-    """Per coordinate the mean of the n - f values nearest to the median; of a tie the smaller.
-
-    Of the sorted values x_0 <= ... <= x_(n-1), those with f <= r < n - f are among them. The others
-    are the nearest of two sorted lists, below and above the median; their merger starts with the
-    nearer of x_r and x_(r+n-f) for each r (the first step of a bitonic merge).
-
-    Args:
-        X: Finite stack (n, k), left as it is.
-        f: f < n.
+def mean_of_finite(ranks: Ranks, X: Tensor) -> Tensor | None:
+    """`mean_of` a stack that need not be finite, in one reading of it.
 
     Returns:
-        As `mean_of_middle`.
+        ``None`` if it is not finite, or if no compiled loop is there to tell.
     """
-    return _reduced(X, f, nearest=True)
+    kernel = _kernel(X)
+    if kernel is None:
+        return None
+    mean, finite = _by_kernel(kernel, ranks, X)
+    return mean if finite else None
 
 
 def sorted_blocks(X: Tensor) -> Iterator[tuple[slice, Tensor]]:
@@ -111,25 +138,24 @@ def separating_network(n: int, f: int, *, ordered: bool = False) -> Steps:
     return tuple(reversed(steps))
 
 
-def _reduced(X: Tensor, f: int, *, nearest: bool) -> Tensor:
-    n, k = X.shape
+def _kernel(X: Tensor) -> _compiled.Kernel | None:
+    if X.device.type != "cpu" or len(X) > LARGEST_COMPILED:
+        return None
+    return _compiled.kernel(_compiled.reduce_columns, X.numel())
+
+
+def _by_kernel(kernel: _compiled.Kernel, ranks: Ranks, X: Tensor) -> tuple[Tensor, bool]:
+    """The mean, and whether all values are finite."""
+    (n, k), (f, nearest) = X.shape, ranks
     out = X.new_empty(k)
-    if X.device.type != "cpu":
-        for columns in blocks(0, k, n, on_cpu=False):
-            out[columns] = _mean(_ranked(X[:, columns], _steps(n, f, nearest), n), f, nearest)
-        return out
-    kernel = _compiled.kernel(_compiled.reduce_columns, X.numel())
-    if kernel is not None and n <= LARGEST_COMPILED:
-        rows, steps, into = X.contiguous().numpy(), _array(n, f, nearest), out.numpy()
-        in_threads(lambda start, stop: kernel(rows, steps, f, nearest, into, start, stop), k, n)
-        return out
+    rows, steps, into = X.contiguous().numpy(), _array(n, f, nearest), out.numpy()
+    finite: list[bool] = []
 
     def work(start: int, stop: int) -> None:
-        for columns in blocks(start, stop, n):
-            out[columns] = _mean(_ranked(X[:, columns], _steps(n, f, nearest), n), f, nearest)
+        finite.append(kernel(rows, steps, f, nearest, into, start, stop))
 
     in_threads(work, k, n)
-    return out
+    return out, all(finite)
 
 
 def _steps(n: int, f: int, nearest: bool) -> Steps:

@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 from torch import Tensor
 
-from fedsieve.aggregation._door import FloatArray, Rows
-from fedsieve.aggregation._gram import PointRule, Products, nearest_mean, origin
+from fedsieve.aggregation._door import Rows
+from fedsieve.aggregation._gram import origin
+from fedsieve.aggregation._nearest import Nearest
 from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import minority
 from fedsieve.registry import register
@@ -23,7 +23,7 @@ from fedsieve.registry import register
 
 @register("rule", "cge", paper='Gupta et al., "Byzantine fault-tolerance in peer-to-peer", 2021')
 @dataclass(frozen=True)
-class CGE(PointRule):
+class CGE(Nearest):
     """Comparative gradient elimination: the mean of the n - f messages of smallest norm.
 
     Cheap, and right only if the honest costs are redundant: small messages are never suspected.
@@ -51,6 +51,3 @@ class CGE(PointRule):
 
     def _points(self, rows: Rows) -> Tensor:
         return origin(rows)
-
-    def _place(self, seen: Products) -> FloatArray:
-        return np.append(nearest_mean(seen, self.f), 0.0)

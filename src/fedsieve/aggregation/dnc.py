@@ -100,4 +100,7 @@ class DnC(Rule):
 def _columns(rows: Rows, at: NDArray[np.intp] | None) -> Rows:
     if at is None:
         return rows
-    return replace(rows, data=rows.data[:, torch.from_numpy(at).to(rows.data.device)])
+    X = rows.data
+    if X.device.type == "cpu":  # see `_threads`: torch's own would stand in the way of BLAS
+        return replace(rows, data=torch.from_numpy(X.numpy()[:, at]))
+    return replace(rows, data=X[:, torch.from_numpy(at).to(X.device)])

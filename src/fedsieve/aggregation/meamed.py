@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fedsieve.aggregation._compiled import TIE
 from fedsieve.aggregation._coordinatewise import Window, middle, trimmed
-from fedsieve.aggregation._sorting import mean_of_nearest
+from fedsieve.aggregation._sorting import Ranks
 from fedsieve.registry import register
 
 
@@ -43,8 +43,8 @@ class MeaMed(Window):
         """0 for f = 0, where it is the mean; otherwise the literature has none."""
         return 0.0 if self.f == 0 else None
 
-    def _mean(self, X: Tensor, f: int) -> Tensor:
-        return mean_of_nearest(X, f)
+    def _ranks(self, m: int, f: int) -> Ranks:  # noqa: ARG002
+        return Ranks(f, nearest=True)
 
     def _weigh(self, values: Tensor, mass: Tensor, trim: float) -> Tensor:
         values = values.double()

@@ -17,7 +17,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from fedsieve.aggregation._coordinatewise import Window, middle
-from fedsieve.aggregation._sorting import mean_of_middle
+from fedsieve.aggregation._sorting import Ranks
 from fedsieve.aggregation.facts import Facts
 from fedsieve.registry import register
 
@@ -47,8 +47,8 @@ class Median(Window):
         self.check(n)
         return 4 * (1 + self.f / (n - 2 * self.f)) ** 2
 
-    def _mean(self, X: Tensor, f: int) -> Tensor:  # noqa: ARG002
-        return mean_of_middle(X, (len(X) - 1) // 2)
+    def _ranks(self, m: int, f: int) -> Ranks:  # noqa: ARG002
+        return Ranks((m - 1) // 2)
 
     def _weigh(self, values: Tensor, mass: Tensor, trim: float) -> Tensor:  # noqa: ARG002
         return middle(mass)

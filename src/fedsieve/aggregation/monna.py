@@ -17,8 +17,8 @@ import numpy as np
 from torch import Tensor
 
 from fedsieve._arguments import integer
-from fedsieve.aggregation._door import FloatArray, Rows, TooManyFaultyClients
-from fedsieve.aggregation._gram import PointRule, Products, nearest_mean
+from fedsieve.aggregation._door import Rows, TooManyFaultyClients
+from fedsieve.aggregation._nearest import Nearest
 from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import minority
 from fedsieve.registry import register
@@ -26,7 +26,7 @@ from fedsieve.registry import register
 
 @register("rule", "monna", paper='Farhadkhani et al., "Robust collaborative learning", ICML 2023')
 @dataclass(frozen=True)
-class MoNNA(PointRule):
+class MoNNA(Nearest):
     """MoNNA: the mean of the n - f messages nearest to the message of one trusted client.
 
     Meant for a client that aggregates what it receives together with its own message. With client
@@ -74,6 +74,3 @@ class MoNNA(PointRule):
             raise TooManyFaultyClients(f"the message of the trusted pivot={self.pivot} is unusable")
         at = int(np.count_nonzero(rows.usable[: self.pivot]))
         return rows.data[at : at + 1]
-
-    def _place(self, seen: Products) -> FloatArray:
-        return np.append(nearest_mean(seen, self.f), 0.0)

@@ -109,7 +109,7 @@ class Rule(ABC):
                 for a rule that does not hear them.
             TooManyFaultyClients: More than f rows are unusable, or f clients hold too much weight.
         """
-        vector, _ = self._combine(self._admit(as_tensor(stack), weights), explain=False)
+        vector, _ = self._vector(as_tensor(stack), weights)
         return vector if isinstance(stack, Tensor) else vector.numpy()
 
     def aggregate(
@@ -123,10 +123,11 @@ class Rule(ABC):
             explain: Whether the clients' weights are wanted; they cost a coordinatewise rule more
                 than the aggregate.
         """
-        rows = self._admit(as_tensor(stack), weights)
-        vector, shares = self._combine(rows, explain=explain)
         if not explain:
-            return Aggregation(vector, None, rows.removed)
+            vector, removed = self._vector(as_tensor(stack), weights)
+            return Aggregation(vector, None, removed)
+        rows = self._admit(as_tensor(stack), weights)
+        vector, shares = self._combine(rows, explain=True)
         assert shares is not None
         told = np.zeros(len(rows.usable))
         told[rows.usable] = shares
@@ -151,6 +152,11 @@ class Rule(ABC):
             ValueError: With the largest legal f.
         """
         check_breakdown(self, self.f, n, self.breakdown(n))
+
+    def _vector(self, stack: Tensor, weights: ClientWeights | None) -> tuple[Tensor, int]:
+        """The aggregate, and how many rows were unusable."""
+        rows = self._admit(stack, weights)
+        return self._combine(rows, explain=False)[0], rows.removed
 
     @abstractmethod
     def _combine(self, rows: Rows, *, explain: bool) -> tuple[Tensor, FloatArray | None]:

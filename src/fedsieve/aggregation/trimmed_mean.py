@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fedsieve.aggregation._coordinatewise import Window, trimmed
-from fedsieve.aggregation._sorting import mean_of_middle
+from fedsieve.aggregation._sorting import Ranks
 from fedsieve.registry import register
 
 
@@ -42,8 +42,8 @@ class TrimmedMean(Window):
         ratio = self.f / (n - 2 * self.f)
         return 6 * ratio * (1 + ratio)
 
-    def _mean(self, X: Tensor, f: int) -> Tensor:
-        return mean_of_middle(X, f)
+    def _ranks(self, m: int, f: int) -> Ranks:  # noqa: ARG002
+        return Ranks(f)
 
     def _weigh(self, values: Tensor, mass: Tensor, trim: float) -> Tensor:  # noqa: ARG002
         return trimmed(mass, trim, 1 - trim)
