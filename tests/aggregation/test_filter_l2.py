@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedsieve.aggregation import NNM, FilterL2
+from fedsieve.aggregation import NNM, Facts, FilterL2
 
 
 def filtered(X, f, sigma, mass):
@@ -31,6 +31,14 @@ def test_equals_the_filter_on_the_covariance(n, f, k, sigma):
         mass = np.ones(n) if draw % 2 else rng.uniform(1, 1.2, n)
         out = FilterL2(f=f, sigma=sigma)(X, weights=mass)
         np.testing.assert_allclose(out, filtered(X, f, sigma, mass), rtol=1e-7, atol=1e-9)
+
+
+def test_only_an_unknown_scale_scales_with_the_messages():
+    assert Facts.SCALES in FilterL2(f=1).facts
+    assert Facts.SCALES not in FilterL2(f=1, sigma=1.0).facts
+    X = np.random.default_rng(0).normal(size=(9, 4))
+    rule = FilterL2(f=2, sigma=1.0)
+    assert not np.allclose(rule(100 * X) / 100, rule(X))
 
 
 def test_a_known_scale_spares_honest_clients():

@@ -16,6 +16,7 @@ import numpy as np
 from fedsieve.aggregation._door import FloatArray
 from fedsieve.aggregation._gram import GramRule
 from fedsieve.aggregation._spectral import Turns
+from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import minority
 
 Step = Callable[[FloatArray, FloatArray], FloatArray]
@@ -44,6 +45,11 @@ class SpectralFilter(GramRule):
             value = getattr(self, name)
             if not (0 <= value < np.inf) or (least == "> 0" and value == 0):
                 raise ValueError(f"{name}={value!r} must be finite and {least}")
+
+    @property
+    def facts(self) -> Facts:
+        """A known sigma is a scale of its own."""
+        return super().facts & ~(Facts.SCALES if self.sigma else Facts.NONE)
 
     def breakdown(self, n: int) -> int:
         """2f < n."""

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedsieve.aggregation._door import FloatArray
-from fedsieve.aggregation._gram import Products, squared_distances
+from fedsieve.aggregation._gram import Products, first_mass, squared_distances
 from fedsieve.aggregation.pre_aggregator import PreAggregator
-from fedsieve.aggregation.rule import check_breakdown, check_f, minority
+from fedsieve.aggregation.rule import check_breakdown, check_f, largest_share, minority
 from fedsieve.registry import register
 
 
@@ -26,7 +26,8 @@ class NNM(PreAggregator):
     """Nearest-neighbour mixing: replaces each message by the mean of its n - f nearest ones.
 
     Takes the heterogeneity of honest clients out of a rule's error. Of messages equally far the
-    one of lowest index is taken.
+    one of lowest index is taken. With client weights, neighbours are averaged and counted by their
+    weight, the last one in part: as many as weigh what all but f clients are sure to weigh.
 
     Args:
         f: Number of Byzantine clients, 2f < n.
@@ -61,13 +62,18 @@ class NNM(PreAggregator):
     def mixing(self, seen: Products) -> tuple[FloatArray, FloatArray | None]:
         """M_ij = 1/(n-f) for the n - f nearest messages j of message i, else 0.
 
-        Row i of the mixed stack has the share of client i.
+        Row i of the mixed stack has the share p_i of client i. With shares, M_ij is p_j over their
+        sum for the nearest ones that hold what all but f clients are sure to hold.
         """
-        m = seen.m
+        m, f = seen.m, max(self.f - seen.removed, 0)
         self.check(m + seen.removed)
         D = squared_distances(seen.G[:m, :m])
         np.fill_diagonal(D, -1)  # itself first, even among equal messages
-        neighbours = np.argsort(D, axis=1, kind="stable")[:, : m - max(self.f - seen.removed, 0)]
+        order = np.argsort(D, axis=1, kind="stable")
+        if seen.share is not None:
+            taken = first_mass(order, seen.share, 1 - largest_share(seen.share, m, f))
+            return taken / taken.sum(axis=1, keepdims=True), seen.share
+        neighbours = order[:, : m - f]
         M = np.zeros((m, m))
         np.put_along_axis(M, neighbours, 1 / neighbours.shape[1], axis=1)
-        return M, seen.share
+        return M, None
