@@ -41,6 +41,16 @@ def test_only_an_unknown_scale_scales_with_the_messages():
     assert not np.allclose(rule(100 * X) / 100, rule(X))
 
 
+def test_the_stop_compares_variances_in_any_unit():
+    """With lambda^2 <= expansion sigma^2 one of these units would stop, and not the other."""
+    X = np.random.default_rng(1).normal(size=(20, 5))
+    top = np.linalg.eigvalsh(np.cov(X.T, bias=True))[-1]
+    for unit in (1e-3, 1.0, 1e3):
+        for factor, stops in ((0.99, False), (1.01, True)):
+            rule = FilterL2(f=4, sigma=unit * np.sqrt(factor * top / 20))
+            assert np.allclose(rule(unit * X), unit * X.mean(0), rtol=1e-9) == stops
+
+
 def test_a_known_scale_spares_honest_clients():
     X = torch.randn(20, 100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     torch.testing.assert_close(FilterL2(f=4, sigma=2.0)(X), X.mean(0))

@@ -35,7 +35,9 @@ from fedsieve.registry import register
 class DnC(BlockRule):
     """Divide and conquer: drops the outliers along the top direction of sampled coordinates.
 
-    One pass about the mean: of rows at very different distances, the farthest hide the others. If
+    One pass about the mean: of rows at very different distances, the farthest hide the others. Rows
+    some 1e12 times as far as the others leave no digit of float64 that tells the others' scores
+    apart; which of them are dropped besides, to make up c f, is then left to rounding. If
     one more iteration would leave nobody, the iterations stop before it. With client weights,
     the means are weighted; how many are kept counts every client alike.
 
