@@ -112,7 +112,7 @@ def selected(D: FloatArray, f: int) -> NDArray[np.intp]:
         others = left[order]
         near = others & (np.cumsum(others, axis=1) <= max(remaining - f - 2, 1))
         score = np.where(left, np.where(near, D, 0).sum(axis=1), np.inf)
-        left[np.argmin(score)] = False
+        left[_first(score)] = False
     return np.flatnonzero(~left)
 
 
@@ -123,10 +123,13 @@ def selected_mass(D: FloatArray, share: FloatArray, most: float) -> FloatArray:
     while share[picks].sum() < (1 - 2 * most) * (1 - ROUNDING):
         amount = max(left.sum() - most - 1 / n, 2 / n)  # itself included
         score = (first_mass(order, left, amount) * D).sum(axis=1)
-        score[left == 0] = np.inf
-        # of equal messages the first, and not the one that rounding prefers
-        picks.append(int(np.argmax(score <= score.min() * (1 + NEAR_TIE))))
+        picks.append(_first(np.where(left > 0, score, np.inf)))
         left[picks[-1]] = 0
     mass = np.zeros(n)
     mass[picks] = first_mass(np.arange(len(picks)), share[picks], 1 - 2 * most)
     return mass
+
+
+def _first(score: FloatArray) -> int:
+    """Of the smallest scores the first, and not the one that rounding prefers."""
+    return int(np.argmax(score <= score.min() * (1 + NEAR_TIE)))
