@@ -34,6 +34,53 @@ def test_equals_its_two_stages(n, f):
         np.testing.assert_allclose(Bulyan(f)(X), expected, atol=1e-12)
 
 
+def slow_by_mass(X, p, f):
+    """Both stages by loops over masses that sum to 1."""
+    h, n = np.sort(p)[-f:].sum(), len(X)
+    left, picked = dict(enumerate(p)), {}
+    D = ((X[:, None] - X) ** 2).sum(2)
+    while (missing := 1 - 2 * h - sum(picked.values())) > 1e-12:
+        amount, scores = max(sum(left.values()) - h - 1 / n, 2 / n), {}
+        for i in left:
+            room, scores[i] = amount, 0.0
+            for j in sorted(left, key=lambda j, i=i: (j != i, D[i, j])):
+                scores[i] += min(room, left[j]) * D[i, j]
+                room -= min(room, left[j])
+        best = min(scores, key=scores.get)
+        picked[best] = min(left.pop(best), missing)
+    at, mass = np.array(list(picked)), np.array(list(picked.values()))
+    out = np.empty(X.shape[1])
+    for c, values in enumerate(X[at].T):
+        order = np.argsort(values)
+        median = values[order][np.cumsum(mass[order]) >= mass.sum() / 2][0]
+        room, out[c] = 1 - 4 * h, 0.0
+        for j in np.argsort(abs(values - median)):
+            out[c] += min(room, mass[j]) * values[j] / (1 - 4 * h)
+            room -= min(room, mass[j])
+    return out
+
+
+@pytest.mark.parametrize(("n", "f"), [(7, 1), (8, 1), (11, 2), (16, 3)])
+def test_client_weights_count_messages_by_mass(n, f):
+    rng = np.random.default_rng(n)
+    for _ in range(20):
+        X, p = rng.normal(size=(n, 5)), rng.uniform(0.7, 1.1, n)
+        X[:f] += rng.uniform(0, 3)
+        np.testing.assert_allclose(Bulyan(f)(X, p), slow_by_mass(X, p / p.sum(), f), atol=1e-12)
+
+
+def test_no_value_that_counts_is_beyond_the_honest_ones():
+    """Heavy clients up to the limit, anywhere: the aggregate stays among the honest values."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        X, p = rng.normal(size=(12, 3)), rng.uniform(0.9, 1.1, 12)
+        p[:2] = 1.4
+        assert p[:2].sum() / p.sum() < Bulyan(2).weight_limit(12)
+        X[:2] = rng.normal(size=3) * 10.0 ** rng.uniform(-1, 9)
+        out, median = Bulyan(2)(X, p), np.median(X[2:], axis=0)
+        assert (abs(out - median) <= 2 * abs(X[2:] - median).max(0)).all()
+
+
 def test_shares_count_coordinates():
     X = torch.randn(11, 500, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     X[0] = 1e6

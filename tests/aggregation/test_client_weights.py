@@ -80,5 +80,5 @@ def test_a_lie_about_a_size_takes_the_mean_of_all_but_not_a_capped_median():
         Median(f=2)(stack, claimed)
     for rule in (Median(f=2), CAF(f=2)):
         assert rule(stack, capped_shares(claimed, 2.0)).abs().max() < 1e-9
-    with pytest.raises(ValueError, match="has no place for them"):
-        Bulyan(f=1)(stack, capped_shares(claimed, 2.0))
+    with pytest.raises(TooManyFaultyClients, match=r"hold 0.4 .* allowed is less than 0.25"):
+        Bulyan(f=1)(stack, capped_shares(claimed, 4.0))

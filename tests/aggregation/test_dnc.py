@@ -35,6 +35,25 @@ def test_equals_the_singular_vectors(num_iters, b, c):
         np.testing.assert_allclose(rule(X), X[good].mean(0))
 
 
+@pytest.mark.parametrize("far", 10.0 ** np.arange(2, 19, 2))
+def test_far_rows_are_dropped_however_far(far):
+    """Up to 1e10 the scores of the others decide, beyond it may be rounding; all are honest."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        n, k = int(rng.integers(7, 15)), int(rng.integers(1, 30))
+        f = int(rng.integers(1, (n - 1) // 2 + 1))
+        X = rng.normal(size=(n, k))
+        rows = int(rng.integers(1, f + 1))
+        X[:rows] += far * (1 + abs(rng.normal(size=k)))
+        found = DnC(f=f).aggregate(X)
+        kept = np.flatnonzero(found.weights)
+        assert len(kept) == n - f
+        assert kept.min() >= rows
+        np.testing.assert_allclose(found.vector, X[kept].mean(0), atol=1e-12)
+        if far <= 1e10:
+            assert kept.tolist() == divided(X, f, 1, k, 1.0, 0)
+
+
 def test_same_seed_same_result_another_seed_another_sample():
     X = torch.randn(15, 200, generator=torch.Generator().manual_seed(0))
     outs = [DnC(f=3, b=10, seed=seed)(X) for seed in (1, 1, 2)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedsieve.aggregation import NNM, FilterL2
+from fedsieve.aggregation import NNM, Facts, FilterL2
 
 
 def filtered(X, f, sigma, mass):
@@ -31,6 +31,24 @@ def test_equals_the_filter_on_the_covariance(n, f, k, sigma):
         mass = np.ones(n) if draw % 2 else rng.uniform(1, 1.2, n)
         out = FilterL2(f=f, sigma=sigma)(X, weights=mass)
         np.testing.assert_allclose(out, filtered(X, f, sigma, mass), rtol=1e-7, atol=1e-9)
+
+
+def test_only_an_unknown_scale_scales_with_the_messages():
+    assert Facts.SCALES in FilterL2(f=1).facts
+    assert Facts.SCALES not in FilterL2(f=1, sigma=1.0).facts
+    X = np.random.default_rng(0).normal(size=(9, 4))
+    rule = FilterL2(f=2, sigma=1.0)
+    assert not np.allclose(rule(100 * X) / 100, rule(X))
+
+
+def test_the_stop_compares_variances_in_any_unit():
+    """With lambda^2 <= expansion sigma^2 one of these units would stop, and not the other."""
+    X = np.random.default_rng(1).normal(size=(20, 5))
+    top = np.linalg.eigvalsh(np.cov(X.T, bias=True))[-1]
+    for unit in (1e-3, 1.0, 1e3):
+        for factor, stops in ((0.99, False), (1.01, True)):
+            rule = FilterL2(f=4, sigma=unit * np.sqrt(factor * top / 20))
+            assert np.allclose(rule(unit * X), unit * X.mean(0), rtol=1e-9) == stops
 
 
 def test_a_known_scale_spares_honest_clients():

@@ -64,6 +64,16 @@ def test_a_row_of_zeros_has_no_direction():
     np.testing.assert_allclose(c, [[0, 1, 1], [1, 0, 1], [1, 1, 0]])
 
 
+@pytest.mark.parametrize("scale", [1e-310, 1e-320, 1e-200, 10.0])
+@pytest.mark.parametrize("short", [0.0, 1e-3])
+def test_tiny_rows_and_zeros_are_clipped_without_overflow(scale, short):
+    X = np.random.default_rng(3).normal(size=(9, 40)) + 5
+    X[0] *= short
+    out = FLAME(f=2)(X * scale)
+    assert np.isfinite(out).all()
+    np.testing.assert_allclose(out / scale, FLAME(f=2)(X), atol=5 * max(2.0**-1074 / scale, 1e-15))
+
+
 def test_noise_has_the_stated_size_and_seed():
     X = torch.ones(5, 10_000, dtype=torch.float64)
     noise = FLAME(f=1, lambda_=0.01, seed=3)(X) - 1

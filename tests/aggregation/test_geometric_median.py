@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from fedsieve.aggregation import GeometricMedian
+from fedsieve.aggregation import Facts, GeometricMedian
 
 
 def objective(X, z, alpha):
@@ -62,6 +62,33 @@ def test_fixed_steps_are_weiszfelds_from_the_mean(iterations):
     found = GeometricMedian(2, iterations=iterations)
     np.testing.assert_allclose(found(X, weights=alpha), z)
     assert found.kappa(9) is None
+
+
+def test_a_far_row_takes_any_fixed_number_of_steps_away_with_it():
+    """The fact is declared for the converged form alone, whose error has a bound."""
+    X = np.random.default_rng(5).normal(size=(9, 4))
+    for iterations in (1, 3, 10):
+        fixed, converged = GeometricMedian(2, iterations=iterations), GeometricMedian(2)
+        assert Facts.ROBUST not in fixed.facts
+        assert Facts.ROBUST in converged.facts
+        assert fixed.facts | Facts.ROBUST == converged.facts
+        bound = np.sqrt(converged.kappa(9) * X[2:].var(axis=0).sum())
+        errors = {}
+        for rule in (fixed, converged):
+            for far in 10.0 ** np.arange(1, 20):  # farther and farther, until the bound breaks
+                X[:2] = far
+                errors[rule] = np.linalg.norm(rule(X) - X[2:].mean(0))
+                if errors[rule] > bound:
+                    break
+        assert errors[fixed] > bound >= errors[converged]
+
+
+def test_a_client_without_weight_does_not_stop_the_steps():
+    X = np.random.default_rng(6).normal(size=(9, 4))
+    X[0] = 1e9
+    weights = np.array([0.0] + [1.0] * 8)
+    for rule in (GeometricMedian(2), GeometricMedian(2, nu=0.5, iterations=3)):
+        assert np.array_equal(rule(X, weights), rule(X[1:], weights[1:]))
 
 
 def test_nu_bounds_the_pull_of_near_messages():

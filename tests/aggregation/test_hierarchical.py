@@ -1,12 +1,28 @@
 """The tree of buckets: its shape, its tolerance taken to the limit, its failure bound."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedsieve.aggregation import Hierarchical, Mean, Median, TooManyFaultyClients, TrimmedMean
+from fedsieve.aggregation import (
+    CAF,
+    Facts,
+    GeometricMedian,
+    Hierarchical,
+    Krum,
+    Mean,
+    Median,
+    TooManyFaultyClients,
+    TrimmedMean,
+)
+
+
+def rng():
+    return np.random.default_rng(0)
 
 
 @given(n=st.integers(1, 200_000), size=st.integers(2, 100))
@@ -105,9 +121,111 @@ def test_a_bucket_holds_at_least_two(size):
         Hierarchical(Mean(), size=size)
 
 
-def test_a_bucket_too_small_for_the_rule_is_refused():
-    with pytest.raises(ValueError, match="f=5 with n=10; largest legal f is 4"):
-        Hierarchical(Median(f=5), size=11)(torch.ones(100, 1), np.random.default_rng(0))
+@pytest.mark.parametrize(
+    ("n", "nearest"),
+    [
+        (13, "n=81, n=12 or size >= 13"),
+        (80, "n=81, n=12 or size >= 80"),
+        (200, "n=729, n=144 or size >= 15"),
+        (5, "n=9$"),
+    ],
+)
+def test_n_that_fits_no_tree_is_refused_with_the_nearest(n, nearest):
+    tree = Hierarchical(Median(f=4), size=12)
+    for act in (tree.check, tree.tolerance, lambda n: tree(torch.ones(n, 1), rng())):
+        with pytest.raises(ValueError, match=f"n={n} .*buckets have 9 to 12 rows.*{nearest}"):
+            act(n)
+    with pytest.raises(ValueError, match=r"size=8 makes no bucket large enough: .*f=4 with n=8"):
+        Hierarchical(Median(f=4), size=8).check(100)
+
+
+@given(data=st.data(), f=st.integers(0, 6), more=st.integers(1, 20), depth=st.integers(1, 3))
+def test_every_n_between_the_least_and_the_largest_tree_has_one(data, f, more, depth):
+    least = 2 * f + 1
+    size = max(least + more, 2)
+    n = data.draw(st.integers(least**depth, size**depth))
+    tree = Hierarchical(Median(f=f), size=size)
+    tree.check(n)
+    below = n
+    for buckets in tree.levels(n):
+        assert least <= below // buckets
+        assert -(-below // buckets) <= size
+        below = buckets
+    assert below == 1
+    assert tree.tolerance(n) == (f + 1) ** len(tree.levels(n)) - 1
+
+
+TREES = [(13, 13, 1), (9, 12, 2), (130, 12, 2), (57, 12, 3), (401, 8, 1)]
+
+
+@pytest.mark.parametrize(("n", "size", "f"), TREES)
+@pytest.mark.parametrize("rule", [CAF, Krum, GeometricMedian, Mean])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_reported_weights_make_the_aggregate(n, size, f, rule, weighted):
+    tree = Hierarchical(rule(f=1 if rule is Krum else f), size=size)
+    X, p = rng().normal(size=(n, 4)), rng().uniform(0.95, 1.05, n) if weighted else None
+    X[3, 0] = np.nan
+    found = tree.aggregate(X, rng(), p)
+    assert found.rejected == 1
+    assert found.weights[3] == 0
+    assert found.weights.sum() == pytest.approx(1, abs=1e-12)
+    np.testing.assert_allclose(
+        found.vector.numpy(), found.weights.numpy() @ np.nan_to_num(X), atol=1e-12
+    )
+    assert np.array_equal(found.vector.numpy(), tree(X, rng(), p))
+    assert tree.aggregate(X, rng(), p, explain=False).weights is None
+
+
+def test_a_lost_bucket_is_lost_with_all_its_clients():
+    tree, X = Hierarchical(Median(f=1), size=3), np.zeros((27, 2))
+    order = rng().permutation(27)
+    X[order[:2]] = np.nan  # both in the first bucket of three
+    found = tree.aggregate(X, rng())
+    assert found.rejected == 3
+    assert (found.weights[order[:3]] == 0).all()
+    assert found.weights.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("rule", [Median(f=2), TrimmedMean(f=2), CAF(f=2), Krum(f=1)])
+def test_equal_weights_are_none_and_weight_zero_is_absence(rule):
+    X, tree = rng().normal(size=(131, 3)), Hierarchical(rule, size=12)
+    np.testing.assert_allclose(tree(X, rng(), np.full(131, 3.0)), tree(X, rng()), atol=1e-12)
+    p = rng().uniform(0.95, 1.05, 131)
+    p[::10] = 0
+    X[::10] = np.nan
+    heard = p > 0
+    found, expected = tree.aggregate(X, rng(), p), tree.aggregate(X[heard], rng(), p[heard])
+    np.testing.assert_allclose(found.vector.numpy(), expected.vector.numpy(), atol=1e-12)
+    np.testing.assert_allclose(found.weights.numpy()[heard], expected.weights.numpy(), atol=1e-12)
+    assert found.rejected == 0
+
+
+@pytest.mark.parametrize("n", [27, 200, 203])
+def test_the_tolerance_holds_with_weights_that_differ_less_than_stated(n):
+    tree = Hierarchical(Median(f=2), size=9)
+    smallest = min(below // buckets for below, buckets in pairwise([n, *tree.levels(n)]))
+    heaviest = 0.99 * (smallest - 2) / 2
+    worst = spoilers(tree, n, seed=7)[:-1]
+    X, p = np.random.default_rng(2).normal(size=(n, 3)), np.ones(n)
+    X[worst] = 1e6
+    p[worst] = heaviest
+    assert np.abs(tree(X, np.random.default_rng(7), p)).max() < 4
+
+
+def test_a_bucket_whose_weight_is_held_by_f_rows_counts_as_lost():
+    tree = Hierarchical(Median(f=1), size=3)
+    order, p = np.random.default_rng(7).permutation(27), np.ones(27)
+    p[order[0]] = 2.0  # as much as the other two
+    found = tree.aggregate(np.zeros((27, 1)), np.random.default_rng(7), p)
+    assert found.rejected == 3
+    p[order[9]] = p[order[18]] = 2.0
+    tree.aggregate(np.zeros((27, 1)), np.random.default_rng(7), p)
+    with pytest.raises(ValueError, match="has no place for them"):
+        Hierarchical(Deaf(f=1), size=3)(np.zeros((27, 1)), np.random.default_rng(7), p)
+
+
+class Deaf(Median):
+    lacks = Facts.WEIGHTED
 
 
 @pytest.mark.parametrize("byzantine", [-1, 101])

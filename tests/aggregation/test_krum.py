@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedsieve.aggregation import Krum, MultiKrum
+from fedsieve.aggregation import Krum, MultiKrum, TooManyFaultyClients
 
 
 def loop_scores(X, f, others=2):
@@ -50,21 +50,45 @@ def test_equal_messages_are_each_others_neighbours():
     assert Krum(f=1)(torch.tensor([[0.0], [0.0], [4.0], [5.0], [6.0]])) == 5
 
 
-def test_neighbours_are_counted_by_weight():
+@pytest.mark.parametrize(("neighbours", "others"), [("n-f-2", 2), ("n-f-1", 1)])
+def test_neighbours_are_counted_by_weight(neighbours, others):
     rng = np.random.default_rng(3)
-    X = rng.normal(size=(9, 3))
-    p = np.array([2, 1, 1, 1, 1, 1, 1, 1, 1.0])
-    n, amount = len(X), len(X) * (1 - 3 / 10) - 2
-    scores = []
-    for i in range(n):
-        D = ((X - X[i]) ** 2).sum(1)
-        left, total = amount, 0.0
-        for j in np.argsort(D):
-            if j != i:
-                taken = min(left, n * p[j] / p.sum())
+    for _ in range(50):
+        X, p = rng.normal(size=(9, 3)), rng.uniform(0.5, 1.5, 9)
+        p /= p.mean()
+        amount = 9 - np.sort(p)[-2:].sum() - others + 1
+        scores = []
+        for i in range(9):
+            left, total = amount - p[i], 0.0
+            D = ((X - X[i]) ** 2).sum(1)
+            for j in np.argsort(D)[1:]:
+                taken = min(max(left, 0.0), p[j])
                 left, total = left - taken, total + taken * D[j]
-        scores.append(total)
-    assert np.array_equal(Krum(2)(X, weights=p), X[np.argmin(scores)])
+            scores.append(total)
+        assert np.array_equal(Krum(2, neighbours)(X, weights=p), X[np.argmin(scores)])
+
+
+def test_heavy_clients_that_agree_do_not_outscore_a_majority():
+    """Two of seven, a heavy and a light one: the light one's neighbours must not all be theirs."""
+    X = np.random.default_rng(0).normal(size=(7, 3))
+    X[:2] = 1e3
+    for heavy in (1.0, 2.0, 3.0):
+        p = [heavy, 0.3, 1, 1, 1, 1, 1]
+        for rule in (Krum(2), MultiKrum(2), MultiKrum(2, m=5)):
+            if heavy < 3:
+                assert np.abs(rule(X, weights=p)).max() < 4
+            else:
+                with pytest.raises(TooManyFaultyClients, match=r"hold 0.482.*less than 0.429"):
+                    rule(X, weights=p)
+    assert Krum(2).weight_limit(7) == pytest.approx(3 / 7)
+    assert MultiKrum(2, neighbours="n-f-1").weight_limit(7) == 0.5
+
+
+@pytest.mark.parametrize("m", [None, 7])
+def test_multi_krum_takes_no_more_than_the_honest_are_sure_to_weigh(m):
+    X = np.random.default_rng(1).normal(size=(9, 3))
+    X[-2:] = 1e30
+    assert np.abs(MultiKrum(2, m)(X, weights=[1.0] * 7 + [1.9] * 2)).max() < 4
 
 
 def test_multi_krum_averages_by_weight():

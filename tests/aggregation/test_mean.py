@@ -21,7 +21,7 @@ def test_huge_weights_do_not_overflow():
 def test_weights_of_unusable_rows_go_to_the_others():
     X = np.array([[1.0], [np.nan], [4.0]])
     assert Mean(f=1)(X, weights=[1, 5, 2]) == pytest.approx(3)
-    with pytest.raises(TooManyFaultyClients, match="no usable row has a weight"):
+    with pytest.raises(TooManyFaultyClients, match="1 of 1 rows are unusable"):
         Mean(f=1)(X, weights=[0, 5, 0])
 
 

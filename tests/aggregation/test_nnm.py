@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedsieve.aggregation import CAF, NNM, SMEA, GramRule, Mean, TrimmedMean
+from fedsieve.aggregation import CAF, NNM, SMEA, Facts, GramRule, Mean, TrimmedMean
 from fedsieve.aggregation._gram import Products
 
 
@@ -39,8 +39,10 @@ def test_chains_mix_twice_however_they_are_bracketed():
     pair = NNM(f=2) >> NNM(f=1) >> TrimmedMean(f=2)
     np.testing.assert_allclose(pair(X), TrimmedMean(f=2)(mixed(mixed(X, 2), 1)), atol=1e-9)
     assert left.breakdown(9) == pair.breakdown(9) == 4
-    assert pair.kappa(9) == NNM(f=2).kappa(9, NNM(f=1).kappa(9, TrimmedMean(f=2).kappa(9)))
+    twice = NNM(f=2) >> NNM(f=2) >> TrimmedMean(f=2)
+    assert twice.kappa(9) == NNM(f=2).kappa(9, NNM(f=2).kappa(9, TrimmedMean(f=2).kappa(9)))
     assert left.kappa(9) is None
+    assert pair.kappa(9) is None  # one stage was told of too few
 
 
 def test_a_gram_rule_stays_one():
@@ -88,7 +90,30 @@ def test_unusable_rows_count_against_both_stages():
 
 def test_mixing_for_fewer_than_the_rule_withstands_promises_nothing():
     assert (NNM(f=1) >> TrimmedMean(f=1)).kappa(11) is not None
-    assert (NNM(f=0) >> TrimmedMean(f=1)).kappa(11) is None
+    for pre in (NNM(f=0), NNM(f=0) >> NNM(f=1), NNM(f=1) >> NNM(f=0)):
+        mixed_for_none = pre >> TrimmedMean(f=1)
+        assert mixed_for_none.kappa(11) is None
+        assert Facts.ROBUST not in mixed_for_none.facts
+    assert Facts.ROBUST in (NNM(f=1) >> TrimmedMean(f=1)).facts
+    X = np.random.default_rng(3).normal(size=(11, 2))
+    X[0] = 1e6
+    assert np.abs((NNM(f=0) >> TrimmedMean(f=1))(X)).min() > 1e4
+
+
+def test_neighbours_are_counted_and_averaged_by_weight():
+    rng = np.random.default_rng(4)
+    X, p = rng.normal(size=(9, 4)), rng.uniform(0.5, 1.5, 9)
+    p /= p.sum()
+    amount, expected = 1 - np.sort(p)[-2:].sum(), np.zeros_like(X)
+    for i in range(9):
+        left = amount
+        for j in np.argsort(((X - X[i]) ** 2).sum(1)):
+            taken = min(left, p[j])
+            left, expected[i] = left - taken, expected[i] + taken / amount * X[j]
+    M, share = NNM(f=2).mixing(Products(X @ X.T, share=p))
+    np.testing.assert_allclose(M @ X, expected, atol=1e-12)
+    assert share is p
+    np.testing.assert_allclose((NNM(f=2) >> Mean(f=2))(X, p), p @ expected, atol=1e-12)
 
 
 def test_a_composition_refuses_what_its_rule_refuses():

@@ -49,6 +49,17 @@ def test_equals_the_definition():
         assert np.flatnonzero(found.weights).tolist() == good
 
 
+@pytest.mark.parametrize("scale", [1e-310, 1e-320, 1e-200, 10.0])
+@pytest.mark.parametrize("short", [0.0, 1e-3])
+def test_tiny_rows_and_zeros_are_clipped_without_overflow(scale, short):
+    X = np.random.default_rng(3).normal(size=(9, 40)) + 5
+    X[0] *= short
+    rule = SignGuard(f=2, fraction=1.0)
+    out = rule(X * scale)
+    assert np.isfinite(out).all()
+    np.testing.assert_allclose(out / scale, rule(X), atol=5 * max(2.0**-1074 / scale, 1e-15))
+
+
 def test_same_seed_same_result_another_seed_another_sample():
     X = torch.randn(9, 300, generator=torch.Generator().manual_seed(0)) + 0.1
     outs = [SignGuard(f=2, seed=seed)(X) for seed in (1, 1, 2)]

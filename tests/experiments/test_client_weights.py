@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import fedsieve
-from fedsieve.aggregation import Bulyan, TrimmedMean, capped_shares
+from fedsieve.aggregation import Facts, TrimmedMean, capped_shares
 from fedsieve.experiments import run as running
 from fedsieve.experiments.build import Objects, build
 from fedsieve.experiments.released import released
@@ -37,6 +37,12 @@ def settings(algorithm: str = "dshb", byzantine: int = 0, **aggregation: Any) ->
 
 PRIVATE = {"noise_multiplier": 1.0, "noise_seed": 3}
 SIZES = {"weights": "sizes"}
+
+
+class Deaf(TrimmedMean):
+    """A user's rule that has no place for client weights."""
+
+    lacks = Facts.WEIGHTED
 
 
 @pytest.mark.parametrize(
@@ -92,8 +98,8 @@ def test_the_cap_holds_among_the_messages_of_a_round() -> None:
             "trust='distributed': shared noise cancels where all weigh the same",
         ),
         (
-            settings("dshb", 1, rule="bulyan", **SIZES),
-            r"Bulyan\(f=1\) has no weighted variant; .* a rule other than bulyan",
+            settings("dshb", 1, rule="bulyan", weight_cap=2.0, **SIZES),
+            r"weight_cap=2 with f=1 of 8 .* claim 0\.25 .*weight_cap < 2",
         ),
         (settings("dshb", 3, rule="median", weight_cap=1.4, **SIZES), r"weight_cap < 1\.33333"),
     ],
@@ -113,8 +119,8 @@ def test_a_cap_is_refused_where_it_does_nothing_or_too_little() -> None:
 def test_a_rule_given_as_an_object_is_asked_too() -> None:
     config = parse(settings("dshb", **SIZES))
     assert build(config, Objects(rule=TrimmedMean(1))).job.client_weights is not None
-    with pytest.raises(ValueError, match="has no weighted variant"):
-        build(config, Objects(rule=Bulyan(1)))
+    with pytest.raises(ValueError, match=r"Deaf\(f=1\) has no weighted variant"):
+        build(config, Objects(rule=Deaf(1)))
 
 
 def test_the_rule_weighs_by_size_and_the_run_says_so(tmp_path: Path) -> None:

@@ -55,7 +55,10 @@ def test_they_survive_a_file(tmp_path):
         ({"rule": "krum", "weights": "n"}, "aggregation.weights='n'"),
         ({"weights": "sizes", "weight_cap": 0.5}, "aggregation.weight_cap=0.5"),
         ({"weights": "equal", "weight_cap": 2.0}, "weight_cap=2: all clients weigh the same"),
-        ({"rule": "bulyan", "weights": "sizes"}, r"no weighted variant; .* rule other than bulyan"),
+        (
+            {"rule": "bulyan", "weights": "sizes", "weight_cap": 2.5},
+            r"weight_cap=2.5 with f=2 of 20 messages: .* claim 0\.25 .*weight_cap < 2\.5",
+        ),
         (
             {"rule": "median", "weights": "sizes", "weight_cap": 5.0},
             r"weight_cap=5 with f=2 of 20 messages: .* claim 0\.5 .* 1 <= .*weight_cap < 5",

@@ -110,7 +110,10 @@ class Window(Coordinatewise):
     def _reduce(self, X: Tensor, f: int, share: FloatArray | None) -> Tensor:
         if share is None:
             return mean_of(self._ranks(len(X), f), X)
-        trim = largest_share(share, len(X), f)
+        return self._reduce_shares(X, share, largest_share(share, len(X), f))
+
+    def _reduce_shares(self, X: Tensor, share: FloatArray, trim: float) -> Tensor:
+        """`_reduce` where f clients can hold the share ``trim``."""
         mass = torch.from_numpy(share).to(X.device)
         out = X.new_empty(X.shape[1])
         for columns in _narrow(X):
@@ -131,9 +134,13 @@ class Window(Coordinatewise):
                 high = torch.where(used, values, -torch.inf).amax(dim=0)
                 inside = (X[:, columns] >= low) & (X[:, columns] <= high)
                 # equal values at the border share what is kept of them
-                kept += (inside / inside.sum(dim=0)).sum(dim=1, dtype=torch.float64).cpu().numpy()
+                kept += (inside.double() / inside.sum(dim=0)).sum(dim=1).cpu().numpy()
             return kept
-        trim = largest_share(share, n, f)
+        return self._kept_shares(X, share, largest_share(share, n, f))
+
+    def _kept_shares(self, X: Tensor, share: FloatArray, trim: float) -> FloatArray:
+        """`_kept` where f clients can hold the share ``trim``."""
+        kept = np.zeros(len(X))
         mass = torch.from_numpy(share).to(X.device)
         for columns in _narrow(X):
             order = ranked(X[:, columns])
@@ -144,7 +151,10 @@ class Window(Coordinatewise):
 
 def trimmed(mass: Tensor, low: float, high: float) -> Tensor:
     """What is left of masses laid end to end on [0, 1] when all but [low, high] is cut off."""
-    reached = mass.cumsum(dim=0).clamp(low, high)
+    reached = mass.cumsum(dim=0)
+    # what is left by rounding would count, times a far value
+    reached = torch.where(reached < low + ROUNDING, low, reached)
+    reached = torch.where(reached > high - ROUNDING, high, reached)
     before = torch.cat([torch.full_like(reached[:1], low), reached[:-1]])
     return (reached - before) / (high - low)
 

@@ -1,7 +1,8 @@
 """The door of every rule: what is usable of a stack, and on which scale it lies.
 
 A row with a NaN, an infinity, or a norm beyond `GROSS` times the median norm carries no message.
-It is removed before any arithmetic, since 0 * inf would spoil even a weight of zero.
+It is removed before any arithmetic, since 0 * inf would spoil even a weight of zero. A client of
+weight 0 is absent: nothing looks at its row.
 """
 
 from __future__ import annotations
@@ -39,10 +40,11 @@ class Rows:
     """The usable rows of a stack.
 
     Attributes:
-        data: The usable rows, (m, k) with m = n - removed; the stack itself if all are usable.
+        data: The usable rows of clients that weigh something, (m, k); the stack itself if these are
+            all.
         usable: Which of the n rows they are, (n,) booleans.
-        removed: How many are not.
-        share: The usable clients' shares, (m,) summing to 1; ``None`` if all count the same.
+        removed: How many rows of such clients are not usable.
+        share: The usable clients' shares, (m,) > 0, summing to 1; ``None`` if all count the same.
         reference: Position in ``data`` of the row of median norm.
         scale: What norms are divided by before they are squared; 1 unless the stack is extreme.
         span: Where the columns of ``data`` start in the whole stack, and how many that has;
@@ -71,6 +73,12 @@ class Rows:
         if not part.isfinite().all():
             raise ValueError(f"{name} has a number beyond the range of {part.dtype}, the messages'")
         return part
+
+    def within(self, columns: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Where those columns of the whole stack, in order, that ``data`` has lie in ``data``."""
+        start, _ = self.span or (0, 0)
+        edges = np.searchsorted(columns, [start, start + self.data.shape[1]])
+        return columns[slice(*edges)] - start
 
     def mixed(self, data: Tensor, share: FloatArray | None) -> Rows:
         """Rows that were made of these, on the same scale."""
@@ -134,7 +142,7 @@ def admit(
     reach: float = 0.0,
     unit: float | None = None,
 ) -> Rows:
-    """Look at every row once and let the usable ones in.
+    """Look at every row once and let the usable ones in; who weighs nothing stays outside.
 
     Args:
         stack: The messages (n, k).
@@ -148,6 +156,14 @@ def admit(
         TooManyFaultyClients: More than f rows are unusable, or none is left.
     """
     n = len(stack)
+    share = None if weights is None else normalised(weights, n)
+    if share is not None and not share.all():
+        heard = share > 0
+        stack = stack[torch.from_numpy(heard).to(stack.device)]
+        rows = admit(stack, share[heard], f, reach=reach, unit=unit)
+        usable = np.zeros(n, dtype=bool)
+        usable[heard] = rows.usable
+        return replace(rows, usable=usable)
     norms = row_norms(stack)
     order = np.argsort(norms, kind="stable")  # NaN comes last
     scale = 1.0
@@ -164,11 +180,11 @@ def admit(
             f"{removed} of {n} rows are unusable (NaN, infinite or grossly large), "
             f"but f={f} allows at most {min(f, n - 1)}"
         )
-    share = None if weights is None else _shares(weights, n, usable)
     if reach > MODEST * scale:  # then the rows are too short for their own scale to matter
         scale = reach
     if removed:
         stack, norms = stack[torch.from_numpy(usable).to(stack.device)], norms[usable]
+        share = None if share is None else share[usable] / share[usable].sum()
         order = np.argsort(norms, kind="stable")
     return Rows(stack, usable, removed, share, int(order[(len(order) - 1) // 2]), scale)
 
@@ -205,13 +221,6 @@ def numbers(values: ClientWeights, name: str) -> FloatArray:
     if found.dtype.kind not in "iuf":
         raise ValueError(f"{name} have dtype {found.dtype}; allowed are real numbers")
     return found.astype(np.float64)
-
-
-def _shares(weights: ClientWeights, n: int, usable: NDArray[np.bool_]) -> FloatArray:
-    p = normalised(weights, n)[usable]
-    if p.sum() == 0:
-        raise TooManyFaultyClients("no usable row has a weight > 0")
-    return np.asarray(p / p.sum())
 
 
 def row_norms(stack: Tensor) -> FloatArray:

@@ -16,6 +16,7 @@ from fedsieve._arguments import real
 from fedsieve.aggregation._door import FloatArray
 from fedsieve.aggregation._gram import GramRule
 from fedsieve.aggregation._spectral import Turns
+from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import minority
 
 LARGEST = sys.float_info.max
@@ -43,6 +44,11 @@ class SpectralFilter(GramRule):
         super().__post_init__()
         real(self, "sigma", least=0)
         real(self, "expansion", above=0)
+
+    @property
+    def facts(self) -> Facts:
+        """A known sigma is a scale of its own."""
+        return super().facts & ~(Facts.SCALES if self.sigma else Facts.NONE)
 
     def breakdown(self, n: int) -> int:
         """2f < n."""

@@ -35,6 +35,7 @@ NEAR_TIE = 1e-12  # relative difference below which two distances are equal
 SAME = 1e-14  # of the squared lengths: a squared distance below this is rounding
 BLOCK = 1 << 18  # entries upcast to float64 at a time: 2 MiB, inside the second-level cache
 DEVICE_BLOCK = 1 << 24  # on a device: few launches, 128 MiB beside the stack
+ROUNDING = 1e-12  # of a sum of masses; times a far row, it would be far, too
 PADDING = 16  # columns; rows a power of two apart would compete for the same cache lines
 
 
@@ -249,7 +250,8 @@ def first_mass(order: NDArray[np.intp], mass: FloatArray, amount: float) -> Floa
         (..., n), not ordered.
     """
     ordered = np.take_along_axis(np.broadcast_to(mass, order.shape), order, axis=-1)
-    reached = np.minimum(np.cumsum(ordered, axis=-1), amount)
+    reached = np.cumsum(ordered, axis=-1)
+    reached = np.where(reached < amount * (1 - ROUNDING), reached, amount)
     taken = np.zeros(order.shape)
     np.put_along_axis(taken, order, np.diff(reached, axis=-1, prepend=0.0), axis=-1)
     return taken
@@ -307,7 +309,8 @@ class GramRule(Rule):
 
         Args:
             gram: Inner products of the messages, (n, n) and finite, centred by any common vector.
-            client_weights: Public weights of the clients, (n,), finite and >= 0.
+            client_weights: Public weights of the clients, (n,), finite and >= 0; a client of weight
+                0 is absent.
 
         Returns:
             (n,) float64 on the CPU, summing to 1.
@@ -321,8 +324,14 @@ class GramRule(Rule):
             raise ValueError(f"gram of shape {G.shape} must be a finite, non-empty (n, n) matrix")
         self.check(n)
         self._check_weights(client_weights)
+        told = np.zeros(n)
         share = None if client_weights is None else normalised(client_weights, n)
-        return torch.from_numpy(self._solve(G, 0, share))
+        heard = np.arange(n) if share is None else np.flatnonzero(share)
+        self._check_heard(len(heard), n)
+        if len(heard) < n:
+            G = G[np.ix_(heard, heard)]
+        told[heard] = self._solve(G, 0, None if share is None else share[heard])
+        return torch.from_numpy(told)
 
     def _at(self, scale: float) -> GramRule:  # noqa: ARG002
         """The rule for messages whose lengths were divided by a scale."""

@@ -27,7 +27,8 @@ from fedsieve.registry import register
 class ARC(PreAggregator):
     """Adaptive robust clipping: shortens the longest messages, as many as f asks for.
 
-    Keeps the robustness of the rule behind it and bounds what the first rounds can do.
+    Keeps the robustness of the rule behind it and bounds what the first rounds can do. Client
+    weights are passed on; how many are clipped counts every client alike.
 
     Args:
         f: Number of Byzantine clients, 2f < n; nothing is clipped for f = 0.

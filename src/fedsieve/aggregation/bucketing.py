@@ -28,7 +28,9 @@ class Bucketing(PreAggregator):
 
     A Byzantine client contaminates a whole bucket, so up to f of the ceil(n/s) buckets may be
     contaminated: the rule behind it keeps its f, and must be legal for ceil(n/s) rows. Within a
-    bucket clients count by their weights; a bucket has the mean weight of its clients.
+    bucket clients count by their weights. A bucket has the mean weight of its clients, not their
+    sum, so that equal weights are no weights even where the last bucket is smaller; the rule behind
+    judges whether f buckets weigh too much.
 
     Args:
         s: Messages in a bucket, >= 1.
@@ -79,5 +81,4 @@ class Bucketing(PreAggregator):
             return members / size, None
         weight = members @ seen.share
         share = weight / size[:, 0]
-        M = np.where(weight[:, None] > 0, members * seen.share, members)  # silent ones count alike
-        return M / M.sum(axis=1, keepdims=True), share / share.sum()
+        return members * seen.share / weight[:, None], share / share.sum()

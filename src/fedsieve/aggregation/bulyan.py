@@ -9,32 +9,43 @@ ICML 2018. In two stages:
 
 At the last picks fewer messages are left than Krum itself would allow; a score is then over a
 single neighbour, and the last message of all (f = 0) is picked without one.
+
+With client weights of sum 1, of which f clients hold at most h, the counts above become masses, as
+in Krum: messages are picked until they hold 1 - 2h, and of these the ones nearest to their weighted
+median average that hold 1 - 4h, the last one in part. At most h of what was picked is Byzantine,
+which is less than half of it and less than what stage (ii) leaves out: as in the paper, the median
+lies among honest values, and no value that counts is farther from it than some honest one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedsieve.aggregation._blocks import BlockRule, Parts, joined
 from fedsieve.aggregation._door import FloatArray, Rows
-from fedsieve.aggregation._gram import gram, squared_distances
-from fedsieve.aggregation.facts import Facts
+from fedsieve.aggregation._gram import NEAR_TIE, ROUNDING, first_mass, gram, squared_distances
+from fedsieve.aggregation._threads import added
+from fedsieve.aggregation.krum import nearest_first
 from fedsieve.aggregation.meamed import MeaMed
-from fedsieve.aggregation.rule import Rule
+from fedsieve.aggregation.rule import largest_share
 from fedsieve.registry import register
 
 
 @register("rule", "bulyan", paper='El Mhamdi et al., "The hidden vulnerability", ICML 2018')
 @dataclass(frozen=True)
-class Bulyan(Rule):
+class Bulyan(BlockRule):
     """Bulyan: selects n - 2f messages by repeated Krum, then averages around their median.
 
-    Has no place for client weights.
+    With client weights, messages are counted by their weight in both stages, the last one in part;
+    f clients must hold less than a quarter of it. This weighted form is not in the paper.
 
     Args:
         f: Number of Byzantine clients, n >= 4f + 3.
@@ -45,8 +56,6 @@ class Bulyan(Rule):
         tensor([2.1667])
     """
 
-    lacks: ClassVar[Facts] = Facts.WEIGHTED
-
     def breakdown(self, n: int) -> int:
         """N >= 4f + 3."""
         return max((n - 3) // 4, -1)
@@ -55,17 +64,40 @@ class Bulyan(Rule):
         """0 for f = 0; otherwise none is known to us."""
         return 0.0 if self.f == 0 else None
 
-    def _combine(self, rows: Rows, *, explain: bool) -> tuple[Tensor, FloatArray | None]:
-        n, f = len(rows.data), self.f - rows.removed
-        chosen = selected(squared_distances(gram(rows)), f)
-        X = rows.data[torch.from_numpy(chosen).to(rows.data.device)]
+    def weight_limit(self, n: int) -> float:  # noqa: ARG002
+        """1/4: beyond, stage (ii) has nothing left to average."""
+        return 0.25
+
+    def _in_blocks(
+        self, rows: Rows, parts: Parts, k: int, *, explain: bool
+    ) -> tuple[Tensor, FloatArray | None]:
+        n, f, share = len(rows.data), self.f - rows.removed, rows.share
+        D = squared_distances(added(map(gram, parts())))
         around_median = MeaMed(2 * f)  # all but theta - beta
-        vector = around_median._reduce(X, 2 * f, None)
-        if not explain:
-            return vector, None
+        if share is None:
+            chosen = selected(D, f)
+            reduce = partial(around_median._reduce, f=2 * f, share=None)
+            kept = partial(around_median._kept, f=2 * f, share=None)
+        else:
+            most = largest_share(share, n, f, self.weight_limit(n))
+            mass = selected_mass(D, share, most)
+            chosen = np.flatnonzero(mass)
+            by_mass: dict[str, Any] = {
+                "share": mass[chosen] / mass.sum(),
+                "trim": 2 * most / (1 - 2 * most),
+            }
+            reduce = partial(around_median._reduce_shares, **by_mass)
+            kept = partial(around_median._kept_shares, **by_mass)
         told = np.zeros(n)
-        told[chosen] = around_median._kept(X, 2 * f, None) / X.shape[1]
-        return vector, told
+
+        def reduced() -> Iterator[Tensor]:
+            for part in parts():
+                X = part.data[torch.from_numpy(chosen).to(part.data.device)]
+                if explain:
+                    told[chosen] += kept(X)
+                yield reduce(X)
+
+        return joined(reduced(), k), told / k if explain else None
 
 
 def selected(D: FloatArray, f: int) -> NDArray[np.intp]:
@@ -80,5 +112,24 @@ def selected(D: FloatArray, f: int) -> NDArray[np.intp]:
         others = left[order]
         near = others & (np.cumsum(others, axis=1) <= max(remaining - f - 2, 1))
         score = np.where(left, np.where(near, D, 0).sum(axis=1), np.inf)
-        left[np.argmin(score)] = False
+        left[_first(score)] = False
     return np.flatnonzero(~left)
+
+
+def selected_mass(D: FloatArray, share: FloatArray, most: float) -> FloatArray:
+    """What repeated Krum by mass selects of every message's share, (n,), in all 1 - 2 most."""
+    n, order, left = len(D), nearest_first(D), share.copy()
+    picks: list[int] = []
+    while share[picks].sum() < (1 - 2 * most) * (1 - ROUNDING):
+        amount = max(left.sum() - most - 1 / n, 2 / n)  # itself included
+        score = (first_mass(order, left, amount) * D).sum(axis=1)
+        picks.append(_first(np.where(left > 0, score, np.inf)))
+        left[picks[-1]] = 0
+    mass = np.zeros(n)
+    mass[picks] = first_mass(np.arange(len(picks)), share[picks], 1 - 2 * most)
+    return mass
+
+
+def _first(score: FloatArray) -> int:
+    """Of the smallest scores the first, and not the one that rounding prefers."""
+    return int(np.argmax(score <= score.min() * (1 + NEAR_TIE)))

@@ -23,6 +23,8 @@ from fedsieve.registry import register
 class Clipping(PreAggregator):
     """Static clipping: shortens every message to norm C.
 
+    Client weights are passed on; the median norm counts every client alike.
+
     Args:
         C: Largest norm, > 0, in the unit of the messages. ``None``: the median norm of the usable
             messages (the lower one of two).
@@ -77,6 +79,12 @@ def norms_of(seen: Products) -> FloatArray:
 
 def clipped(norms: FloatArray, C: float) -> FloatArray:
     """The mixing (m, m + 1) that shortens messages of these norms to C; a row 0 stays."""
+    s = shortening(norms, C)
+    return np.hstack([np.diag(s), 1 - s[:, None]])
+
+
+def shortening(norms: FloatArray, C: float) -> FloatArray:
+    """min(1, C / norm) for every norm; 1 for a norm 0."""
     s = np.ones(len(norms))
     np.divide(C, norms, out=s, where=norms > C)
-    return np.hstack([np.diag(s), 1 - s[:, None]])
+    return s

@@ -11,6 +11,7 @@ and the output is the mean, over all coordinates, of the rows that were kept eve
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -20,22 +21,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedsieve._arguments import integer, real
+from fedsieve.aggregation._blocks import BlockRule, Parts, joined
 from fedsieve.aggregation._door import FloatArray, Rows
 from fedsieve.aggregation._gram import gram, weighted_sum
 from fedsieve.aggregation._spectral import spread
+from fedsieve.aggregation._threads import added
 from fedsieve.aggregation.facts import Facts
-from fedsieve.aggregation.rule import Rule, largest_share, minority
+from fedsieve.aggregation.rule import largest_share, minority
 from fedsieve.registry import register
 
 
 @register("rule", "dnc", paper='Shejwalkar, Houmansadr, "Manipulating the Byzantine", NDSS 2021')
 @dataclass(frozen=True)
-class DnC(Rule):
+class DnC(BlockRule):
     """Divide and conquer: drops the outliers along the top direction of sampled coordinates.
 
-    One pass about the mean: of rows at very different distances, the farthest hide the others. If
+    One pass about the mean: of rows at very different distances, the farthest hide the others. Rows
+    some 1e12 times as far as the others leave no digit of float64 that tells the others' scores
+    apart; which of them are dropped besides, to make up c f, is then left to rounding. If
     one more iteration would leave nobody, the iterations stop before it. With client weights,
-    the means are weighted and a client that weighs nothing is not counted.
+    the means are weighted; how many are kept counts every client alike.
 
     Args:
         f: Number of Byzantine clients, 2f < n and c f < n.
@@ -74,33 +79,38 @@ class DnC(Rule):
         """0 for f = 0; the literature has none otherwise."""
         return 0.0 if self.f == 0 else None
 
-    def _combine(self, rows: Rows, *, explain: bool) -> tuple[Tensor, FloatArray | None]:  # noqa: ARG002
-        (n, k), f = rows.data.shape, self.f - rows.removed
+    def _in_blocks(
+        self, rows: Rows, parts: Parts, k: int, *, explain: bool
+    ) -> tuple[Tensor, FloatArray | None]:
+        n, f = len(rows.data), self.f - rows.removed
         largest_share(rows.share, n, f)
         p = np.full(n, 1 / n) if rows.share is None else rows.share
-        heard = np.flatnonzero(p)
-        keep = max(len(heard) - int(self.c * f), 1)
-        good = p > 0
-        samples = np.random.default_rng(self.seed)
-        for _ in range(self.num_iters if f else 0):
-            at = np.sort(samples.choice(k, self.b, replace=False)) if self.b < k else None
-            scores = spread(gram(_columns(rows, at)), p).tau[heard]
-            lowest = heard[np.argsort(scores, kind="stable")[:keep]]
+        keep = max(n - int(self.c * f), 1)
+        good = np.ones(n, dtype=bool)
+        for G in self._grams(parts, k) if f else []:
+            lowest = np.argsort(spread(G, p).tau, kind="stable")[:keep]
             still = good & np.isin(np.arange(n), lowest)
             if not still.any():
                 break
             good = still
-            if at is None:  # every sample is the same
-                break
         w = np.where(good, p, 0)
         w = w / w.sum()
-        return weighted_sum(w, rows.data), w
+        return joined((weighted_sum(w, part.data) for part in parts()), k), w if explain else None
+
+    def _grams(self, parts: Parts, k: int) -> Iterable[FloatArray]:
+        """The Gram of every sample, all of them from one pass; one where all are the same."""
+        if self.b >= k:
+            return [added(map(gram, parts()))]
+        rng = np.random.default_rng(self.seed)
+        samples = [np.sort(rng.choice(k, self.b, replace=False)) for _ in range(self.num_iters)]
+        return added(np.stack([_gram(part, at) for at in samples]) for part in parts())
 
 
-def _columns(rows: Rows, at: NDArray[np.intp] | None) -> Rows:
-    if at is None:
-        return rows
+def _gram(rows: Rows, at: NDArray[np.intp]) -> FloatArray:
+    """The Gram of those columns of the whole stack that are among the rows'."""
+    if len(at := rows.within(at)) == 0:
+        return np.zeros((len(rows.data), len(rows.data)))
     X = rows.data
     if X.device.type == "cpu":  # see `_threads`: torch's own would stand in the way of BLAS
-        return replace(rows, data=torch.from_numpy(X.numpy()[:, at]))
-    return replace(rows, data=X[:, torch.from_numpy(at).to(X.device)])
+        return gram(replace(rows, data=torch.from_numpy(X.numpy()[:, at])))
+    return gram(replace(rows, data=X[:, torch.from_numpy(at).to(X.device)]))

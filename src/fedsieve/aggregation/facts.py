@@ -8,7 +8,8 @@ from enum import Flag, auto
 class Facts(Flag):
     """Facts on a rule R, or on a pre-aggregator: then on every rule behind it that has them too.
 
-    A class names in ``lacks`` which of them it does not have.
+    A class names in ``lacks`` which of them none of its instances has; what depends on the settings
+    is for the instance's ``facts`` to say.
     """
 
     NONE = 0
@@ -25,6 +26,9 @@ class Facts(Flag):
     AVERAGES = auto()
     """The aggregate for f = 0 is the mean, so that kappa is 0."""
     WEIGHTED = auto()
-    """Client weights are heard; equal ones change nothing, and a client of weight 0 is silent."""
+    """Client weights are heard up to their scale; equal ones change nothing, 0 is absence."""
     ROBUST = auto()
-    """Whatever finite rows f clients send, the aggregate stays near the others' mean."""
+    """Whatever finite rows f clients send, the aggregate stays near the others' mean.
+
+    Also with client weights of which f clients hold less than the rule's ``weight_limit``.
+    """

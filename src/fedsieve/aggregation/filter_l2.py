@@ -9,8 +9,13 @@ statistical rates", AISTATS 2023. From c = 1, at most 2f times:
     tau_i  = <v, x_i - mu_c>^2
     c_i   <- c_i (1 - tau_i / max_j tau_j)
 
-and the output is the last mu_c. The farthest row loses all of its mass at every turn. Working on
-the Gram, the filter looks at all coordinates at once, not at blocks of them.
+and the output is the last mu_c. The farthest row loses all of its mass at every turn.
+
+Two differences from the authors' public code (wanglun1996/secure-robust-federated-learning). It
+compares lambda^2, not lambda, with expansion * sigma^2, a variance squared with a variance; here it
+is the variance itself, so that the stop does not depend on the unit of the messages. With the
+code's sigma = 1e-5 and messages of ordinary size neither form stops early. And it cuts the
+coordinates into blocks of 1000; on the Gram the filter looks at all of them at once.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ to single linkage: A is the first of its clusters, from the bottom up, that hold
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,20 +25,23 @@ from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from fedsieve._arguments import integer, real
+from fedsieve.aggregation._blocks import BlockRule, Parts, joined
 from fedsieve.aggregation._door import FloatArray, Rows
 from fedsieve.aggregation._gram import NEAR_TIE, gram, origin, squared_distances, weighted_sum
+from fedsieve.aggregation._threads import added
+from fedsieve.aggregation.clipping import shortening
 from fedsieve.aggregation.facts import Facts
-from fedsieve.aggregation.rule import Rule, largest_share, minority
+from fedsieve.aggregation.rule import largest_share, minority
 from fedsieve.registry import register
 
 
 @register("rule", "flame", paper='Nguyen et al., "FLAME", USENIX Security 2022')
 @dataclass(frozen=True)
-class FLAME(Rule):
+class FLAME(BlockRule):
     """FLAME: clips the majority cluster of directions to the median norm, and may add noise.
 
-    The cluster does not depend on f. With client weights, the mean is weighted, and a client that
-    weighs nothing is not counted.
+    The cluster does not depend on f. With client weights, the mean is weighted; cluster and median
+    norm count every client alike.
 
     Args:
         f: Number of Byzantine clients, 2f < n.
@@ -63,6 +67,11 @@ class FLAME(Rule):
         real(self, "lambda_", least=0)
         integer(self, "seed")
 
+    @property
+    def facts(self) -> Facts:
+        """With noise, even equal messages do not come out as they went in."""
+        return super().facts & ~(Facts.UNANIMOUS if self.lambda_ else Facts.NONE)
+
     def breakdown(self, n: int) -> int:
         """2f < n."""
         return minority(n)
@@ -71,22 +80,28 @@ class FLAME(Rule):
         """None: the error depends on where the origin is."""
         return None
 
-    def _combine(self, rows: Rows, *, explain: bool) -> tuple[Tensor, FloatArray | None]:  # noqa: ARG002
-        X, n = rows.data, len(rows.data)
+    def _in_blocks(
+        self, rows: Rows, parts: Parts, k: int, *, explain: bool
+    ) -> tuple[Tensor, FloatArray | None]:
+        n = len(rows.data)
         largest_share(rows.share, n, self.f - rows.removed)
         p = np.full(n, 1 / n) if rows.share is None else rows.share
-        heard = np.flatnonzero(p)
-        c, norms = cosine_distances(gram(rows, origin(rows)))
-        S = float(np.median(norms[heard]))
-        A = heard[majority(c[np.ix_(heard, heard)])]
+        c, norms = cosine_distances(added(gram(part, origin(part)) for part in parts()))
+        S = float(np.median(norms))
+        A = majority(c)
         w = np.zeros(n)
-        gamma = np.where(norms > S, S / np.maximum(norms, np.finfo(float).tiny), 1.0)
-        w[A] = p[A] / p[A].sum() * gamma[A]
-        vector = weighted_sum(w, X)
-        if self.lambda_:
-            noise = np.random.default_rng(self.seed).normal(size=X.shape[1])
-            vector += torch.from_numpy(noise * (self.lambda_ * S * rows.scale)).to(X)
-        return vector, w
+        w[A] = p[A] / p[A].sum() * shortening(norms, S)[A]
+        noise = np.random.default_rng(self.seed)
+
+        def pieces() -> Iterator[Tensor]:
+            for part in parts():
+                piece = weighted_sum(w, part.data)
+                if self.lambda_:
+                    drawn = noise.normal(size=len(piece))  # goes on where the last block ended
+                    piece += torch.from_numpy(drawn * (self.lambda_ * S * rows.scale)).to(piece)
+                yield piece
+
+        return joined(pieces(), k), w if explain else None
 
 
 def cosine_distances(G: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -45,8 +45,8 @@ class GeometricMedian(GramRule):
         f: Number of Byzantine clients, 2f < n.
         nu: Smallest distance that counts, relative to the median distance from the start; > 0.
         iterations: Take so many steps from the mean, as RFA does, where 3 are usual. A single far
-            row spoils the mean and with it the first steps. Default: until a step is
-            shorter than 1e-9 of the median distance, at most 1000.
+            row spoils the mean and with it the first steps, so that this form is not robust.
+            Default: until a step is shorter than 1e-9 of the median distance, at most 1000.
 
     Raises:
         ValueError: ``f`` is not an integer >= 0, ``nu`` not finite and > 0, ``iterations`` none
@@ -66,6 +66,11 @@ class GeometricMedian(GramRule):
         super().__post_init__()
         real(self, "nu", above=0)
         integer(self, "iterations", 1, none="to converge")
+
+    @property
+    def facts(self) -> Facts:
+        """A far row asks for more steps the farther it is; a fixed number is not robust."""
+        return super().facts & ~(Facts.ROBUST if self.iterations else Facts.NONE)
 
     def breakdown(self, n: int) -> int:
         """2f < n."""

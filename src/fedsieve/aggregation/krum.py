@@ -10,6 +10,10 @@ Krum is the message of smallest score, Multi-Krum the mean of the m messages of 
 paper takes the client of lowest number where several have the same score, as mixed messages often
 do; here they share the place, so that no order of the clients matters. What is proven of Krum
 bounds the distance of every such message to the honest mean, and with it that of their mean.
+
+With client weights p_i of mean 1, of which f clients hold at most F, messages are counted by mass:
+a message and those nearest to it make up the mass n - F - 1. Who is honest finds that much among
+the honest, and f Byzantine clients do not have it, however the weights are spread.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedsieve._arguments import choice, integer
 from fedsieve.aggregation._door import FloatArray
@@ -34,9 +39,9 @@ Neighbours = Literal["n-f-2", "n-f-1"]
 class Krum(GramRule):
     """Krum: the one message that is nearest to its n - f - 2 nearest others.
 
-    With client weights a message's neighbours are counted by their weight, the last one in part; a
-    message of weight 0 is neither neighbour nor winner. Of equal scores, up to rounding, it is the
-    mean of their messages.
+    With client weights a message and its neighbours are counted by their weight, the last one in
+    part, and f clients must hold less than (1 - 1/n)/2 of the weight. The winner is one message,
+    whatever its client weighs; of equal scores, up to rounding, it is the mean of their messages.
 
     Args:
         f: Number of Byzantine clients, n > 2f + 2.
@@ -63,6 +68,10 @@ class Krum(GramRule):
         """N > 2f + 2, or 2f < n with neighbours="n-f-1"."""
         return _breakdown(n, self.neighbours)
 
+    def weight_limit(self, n: int) -> float:
+        """(1 - 1/n)/2, or 1/2 with neighbours="n-f-1"."""
+        return _limit(n, _others(self.neighbours))
+
     def kappa(self, n: int) -> float | None:
         """6 (1 + f/(n - 2f)) (Allouah et al., "Fixing by mixing", 2023)."""
         self.check(n)
@@ -81,7 +90,9 @@ class MultiKrum(GramRule):
     """Multi-Krum: the mean of the m messages that are nearest to their nearest others.
 
     Client weights count as in Krum; of the messages in the order of their scores, as many are
-    averaged as weigh m average clients, the last one in part. Equal scores count in equal parts.
+    averaged by weight as weigh m average clients, the last one in part; equal scores count in equal
+    parts. Never more than all but f clients are sure to weigh, so that no Byzantine message is
+    needed.
 
     Args:
         f: Number of Byzantine clients, n > 2f + 2.
@@ -118,6 +129,10 @@ class MultiKrum(GramRule):
         if self.m is not None and self.m > n - self.f:
             raise ValueError(f"m={self.m} exceeds n - f = {n - self.f}, the largest allowed")
 
+    def weight_limit(self, n: int) -> float:
+        """(1 - 1/n)/2, or 1/2 with neighbours="n-f-1"."""
+        return _limit(n, _others(self.neighbours))
+
     def kappa(self, n: int) -> float | None:
         """Krum's for m = 1; otherwise none is known to us."""
         return Krum(self.f, self.neighbours).kappa(n) if self.m == 1 else None
@@ -125,9 +140,12 @@ class MultiKrum(GramRule):
     def _solve(self, G: FloatArray, removed: int, share: FloatArray | None) -> FloatArray:
         n, f = len(G), self.f - removed
         others = _others(self.neighbours)
-        m = min(self.m or n - f - (2 if others == 2 else 0), n - f)
         score = scores(squared_distances(G), f, others, share)
-        mass = np.ones(n) if share is None else n * share
+        if share is None:
+            sure, mass = float(n - f), np.ones(n)
+        else:
+            sure, mass = n * (1 - largest_share(share, n, f)), n * share
+        m = min(self.m or sure - (2 if others == 2 else 0), sure)
         taken = least(score, mass, m)
         return np.asarray(taken / taken.sum())
 
@@ -135,22 +153,36 @@ class MultiKrum(GramRule):
 def scores(D: FloatArray, f: int, others: int = 2, share: FloatArray | None = None) -> FloatArray:
     """Krum's scores, (n,): over the n - f - others nearest other messages, at least one.
 
-    With shares, a message counts n p_j times, and one that has none has an infinite score.
+    With shares, a message counts n p_j times, and oneself comes first.
+
+    Raises:
+        TooManyFaultyClients: f clients can hold so much that they need no other neighbours.
     """
     n = len(D)
-    D = D.copy()
-    np.fill_diagonal(D, np.inf)  # nobody is its own neighbour, even among equal messages
     if share is None:
+        D = D.copy()
+        np.fill_diagonal(D, np.inf)  # nobody is its own neighbour, even among equal messages
         count = max(n - f - others, 1)
         return np.asarray(np.sort(D, axis=1)[:, : min(count, n - 1)].sum(axis=1))
-    amount = max(n * (1 - largest_share(share, n, f)) - others, 1.0)
-    mass = first_mass(np.argsort(D, axis=1, kind="stable"), n * share, amount)
-    np.fill_diagonal(D, 0)
-    return np.where(share > 0, (mass * D).sum(axis=1), np.inf)
+    most = largest_share(share, n, f, _limit(n, others))
+    mass = first_mass(nearest_first(D), n * share, n * (1 - most) - others + 1)
+    return np.asarray((mass * D).sum(axis=1))
+
+
+def nearest_first(D: FloatArray) -> NDArray[np.intp]:
+    """Per message, all messages by their squared distances (n, n) to it, itself first."""
+    D = D.copy()
+    np.fill_diagonal(D, -1)  # even among equal messages
+    return np.argsort(D, axis=1, kind="stable")
 
 
 def _others(neighbours: Neighbours) -> int:
     return int(neighbours[-1])
+
+
+def _limit(n: int, others: int) -> float:
+    """Share that f clients must not reach, or they would need nobody else: n - F - 1 > F."""
+    return 0.5 if others == 1 else 0.5 - 0.5 / n
 
 
 def _breakdown(n: int, neighbours: Neighbours) -> int:

@@ -21,7 +21,7 @@ from fedsieve._arguments import integer
 from fedsieve.aggregation._door import FloatArray
 from fedsieve.aggregation._gram import Products, least, squared_distances
 from fedsieve.aggregation.pre_aggregator import PreAggregator
-from fedsieve.aggregation.rule import check_breakdown, minority
+from fedsieve.aggregation.rule import check_breakdown, largest_share, minority
 from fedsieve.registry import register
 
 
@@ -31,7 +31,9 @@ class NNM(PreAggregator):
     """Nearest-neighbour mixing: replaces each message by the mean of its n - f nearest ones.
 
     Takes the heterogeneity of honest clients out of a rule's error. Of messages that are equally
-    far, up to rounding, each has the same part, so that no order of the clients matters.
+    far, up to rounding, each has the same part, so that no order of the clients matters. With
+    client weights, neighbours are averaged and counted by their weight, the last one in part: as
+    many as weigh what all but f clients are sure to weigh.
 
     Args:
         f: Number of Byzantine clients, 2f < n.
@@ -66,9 +68,13 @@ class NNM(PreAggregator):
     def mixing(self, seen: Products) -> tuple[FloatArray, FloatArray | None]:
         """M_ij = 1/(n-f) for the n - f nearest messages j of message i, else 0.
 
-        Row i of the mixed stack has the share of client i.
+        Row i of the mixed stack has the share p_i of client i. With shares, M_ij is p_j over their
+        sum for the nearest ones that hold what all but f clients are sure to hold.
         """
-        m = seen.m
+        m, f = seen.m, max(self.f - seen.removed, 0)
         self.check(m + seen.removed)
-        near = m - max(self.f - seen.removed, 0)
-        return least(squared_distances(seen.G[:m, :m]), np.ones(m), near) / near, seen.share
+        D = squared_distances(seen.G[:m, :m])
+        if seen.share is None:
+            return least(D, np.ones(m), m - f) / (m - f), None
+        taken = least(D, seen.share, 1 - largest_share(seen.share, m, f))
+        return taken / taken.sum(axis=1, keepdims=True), seen.share

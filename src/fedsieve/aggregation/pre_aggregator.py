@@ -44,7 +44,8 @@ class PreAggregator(ABC):
     """A mixing of the stack; ``pre >> rule`` is a rule, ``pre >> pre`` a pre-aggregator.
 
     A composition with a Gram rule is a Gram rule, unless the mixing refers to the origin. It
-    assumes the f of its rule.
+    assumes the f of its rule. Client weights go along: a mixing gives the rows that it makes their
+    shares, equal ones for equal weights.
     """
 
     reads: ClassVar[Reads] = Reads.DISTANCES
@@ -59,6 +60,10 @@ class PreAggregator(ABC):
     @abstractmethod
     def breakdown(self, n: int) -> int:
         """Largest number of Byzantine clients for which the mixing is defined with n clients."""
+
+    def withstands(self, f: int) -> bool:
+        """Whether it was told of so many Byzantine clients, if it is told at all."""
+        return getattr(self, "f", f) >= f
 
     @abstractmethod
     def check(self, n: int) -> None:
@@ -149,6 +154,10 @@ class Chain(PreAggregator):
         """What both allow."""
         return min(self.first.breakdown(n), self.second.breakdown(self.first.rows(n)))
 
+    def withstands(self, f: int) -> bool:
+        """Whether both were."""
+        return self.first.withstands(f) and self.second.withstands(f)
+
     def check(self, n: int) -> None:
         """Refuse what either refuses."""
         self.first.check(n)
@@ -186,8 +195,9 @@ class Mixed(Rule):
 
     @property
     def facts(self) -> Facts:
-        """What both have."""
-        return self.pre.facts & self.rule.facts
+        """What both have; a mixing that is told of a smaller f brings Byzantine rows to all."""
+        found = self.pre.facts & self.rule.facts
+        return found if self.pre.withstands(self.rule.f) else found & ~Facts.ROBUST
 
     @property
     def remembers(self) -> bool:
@@ -203,6 +213,9 @@ class Mixed(Rule):
         """What both allow."""
         return min(self.pre.breakdown(n), self.rule.breakdown(self.pre.rows(n)))
 
+    def _reach(self) -> float:
+        return self.rule._reach()
+
     def _unit(self) -> float | None:
         return self.rule._unit()
 
@@ -212,12 +225,13 @@ class Mixed(Rule):
         super().check(n)
         self.rule.check(self.pre.rows(n))
 
-    def _reach(self) -> float:
-        return self.rule._reach()
+    def weight_limit(self, n: int) -> float:
+        """The rule's, for the rows that are made of n messages."""
+        return self.rule.weight_limit(self.pre.rows(n))
 
     def kappa(self, n: int) -> float | None:
         """The pre-aggregator's coefficient for this rule; none where it is told of a smaller f."""
-        if getattr(self.pre, "f", self.rule.f) < self.rule.f:
+        if not self.pre.withstands(self.rule.f):
             return None
         inner = self.rule.kappa(self.pre.rows(n))
         return None if inner is None else self.pre.kappa(n, inner)

@@ -25,6 +25,8 @@ from fedsieve.aggregation.facts import Facts
 
 Stack = TypeVar("Stack", Tensor, NDArray[np.floating])
 
+ROUNDING = 1e-12  # of a sum of shares
+
 
 @dataclass(frozen=True, eq=False)
 class Aggregation:
@@ -33,10 +35,10 @@ class Aggregation:
     Attributes:
         vector: The aggregate, (k,), with the stack's dtype and device.
         weights: Weight of each client in the aggregate, (n,) float64 on the CPU, >= 0 and summing
-            to 1; for a coordinatewise rule the share of coordinates in which it was kept. 0 for
-            a row that was unusable. Where a rule draws on more than the messages (the origin, a
-            centre), the other points have the rest of the weight. ``None`` where no explanation
-            was asked for.
+            to 1; for a coordinatewise rule the share of coordinates in which it was kept. 0 for a
+            row that was unusable and for a client of weight 0. Where a rule draws on more than the
+            messages (the origin, a centre), the other points have the rest of the weight. ``None``
+            where no explanation was asked for.
         rejected: Number of unusable rows (NaN, infinite or grossly large).
     """
 
@@ -50,7 +52,8 @@ class Rule(ABC):
     """An aggregation rule that assumes at most f Byzantine clients in the cohort.
 
     An unusable row (a NaN, an infinity, a norm beyond 1e100 times the median) is removed and
-    counted against f: the rule goes on with n - r rows and f - r Byzantine ones.
+    counted against f: the rule goes on with n - r rows and f - r Byzantine ones. A client of weight
+    0 is absent, whatever it sent: the rule goes on with one row less and the same f.
 
     Args:
         f: Largest number of Byzantine clients, an integer >= 0 and <= ``breakdown(n)``.
@@ -102,12 +105,14 @@ class Rule(ABC):
 
         Args:
             stack: One message per row, (n, k) float32 or float64, tensor or array; never modified.
-            weights: Public weights of the clients, (n,), finite and >= 0; ``None``: all equal.
+            weights: Public weights of the clients, (n,), finite and >= 0; only their ratios count.
+                ``None``: all equal. See `capped_shares` for weights that are claims.
 
         Raises:
             ValueError: Wrong shape or dtype, (n, f) is not legal for the rule, or client weights
                 for a rule that does not hear them.
-            TooManyFaultyClients: More than f rows are unusable, or f clients hold too much weight.
+            TooManyFaultyClients: More than f rows are unusable, f clients hold too much weight, or
+                too few have any.
         """
         vector, _ = self._vector(as_tensor(stack), weights)
         return vector if isinstance(stack, Tensor) else vector.numpy()
@@ -145,6 +150,10 @@ class Rule(ABC):
         (Allouah et al., "Fixing by mixing", AISTATS 2023, definition of robust averaging).
         """
 
+    def weight_limit(self, n: int) -> float:  # noqa: ARG002
+        """Share of the client weights that any f of n clients must stay below; 1/2 for most."""
+        return 0.5
+
     def check(self, n: int) -> None:
         """Refuse an f that is too large for n clients.
 
@@ -166,7 +175,19 @@ class Rule(ABC):
         check_stack(stack)
         self.check(len(stack))
         self._check_weights(weights)
-        return admit(stack, weights, self.f, reach=self._reach(), unit=self._unit())
+        rows = admit(stack, weights, self.f, reach=self._reach(), unit=self._unit())
+        self._check_heard(len(rows.data) + rows.removed, len(stack))
+        return rows
+
+    def _check_heard(self, heard: int, n: int) -> None:
+        """Refuse an f that is too large for the clients that weigh something."""
+        if heard < n:
+            try:
+                self.check(heard)
+            except ValueError as error:
+                raise TooManyFaultyClients(
+                    f"weights: {heard} of {n} clients have a weight > 0; {error}"
+                ) from error
 
     def _reach(self) -> float:
         """Length of the longest vector, besides the messages, that distances are measured from."""
@@ -194,19 +215,19 @@ def minority(n: int) -> int:
     return (n - 1) // 2
 
 
-def largest_share(share: FloatArray | None, m: int, f: int) -> float:
+def largest_share(share: FloatArray | None, m: int, f: int, limit: float = 0.5) -> float:
     """Largest share of the weight that f of m clients can hold; f / m if all count the same.
 
     Raises:
-        TooManyFaultyClients: They can hold half of it or more: no majority is left to trust.
+        TooManyFaultyClients: They can hold the limit or more; at 1/2 no majority is left to trust.
     """
     if share is None:
         return f / m
     held = float(np.sort(share)[m - f :].sum())
-    if held >= 0.5:
+    if held >= limit * (1 - ROUNDING):
         raise TooManyFaultyClients(
             f"weights: the f={f} heaviest of {m} clients hold {held:.3g} of the weight; "
-            "allowed is less than 0.5 (cap the weights)"
+            f"allowed is less than {limit:.3g} (cap the weights)"
         )
     return held
 

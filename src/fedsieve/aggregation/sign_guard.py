@@ -25,12 +25,14 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from fedsieve._arguments import integer, real
+from fedsieve.aggregation._blocks import BlockRule, Parts, joined
 from fedsieve.aggregation._door import FloatArray, Rows, TooManyFaultyClients
 from fedsieve.aggregation._gram import weighted_sum
 from fedsieve.aggregation._mixing import squared_lengths
-from fedsieve.aggregation._threads import summed
+from fedsieve.aggregation._threads import added, summed
+from fedsieve.aggregation.clipping import shortening
 from fedsieve.aggregation.facts import Facts
-from fedsieve.aggregation.rule import Rule, largest_share, minority
+from fedsieve.aggregation.rule import largest_share, minority
 from fedsieve.registry import register
 
 SHIFTS = 300  # at most; points rest after a few
@@ -39,11 +41,11 @@ ROUNDING = 1e-12  # of shares of signs, which lie in [0, 1]
 
 @register("rule", "sign-guard", paper='Xu et al., "SignGuard", ICDCS 2022')
 @dataclass(frozen=True)
-class SignGuard(Rule):
+class SignGuard(BlockRule):
     """SignGuard: keeps messages of ordinary length and ordinary signs, clipped to the median norm.
 
-    The filters do not depend on f. With client weights, the mean is weighted, and a client that
-    weighs nothing is not counted.
+    The filters do not depend on f. With client weights, the mean is weighted; the filters count
+    every client alike.
 
     Args:
         f: Number of Byzantine clients, 2f < n.
@@ -83,39 +85,44 @@ class SignGuard(Rule):
         """None: the error depends on where the origin is."""
         return None
 
-    def _combine(self, rows: Rows, *, explain: bool) -> tuple[Tensor, FloatArray | None]:  # noqa: ARG002
-        X, n = rows.data, len(rows.data)
+    def _in_blocks(
+        self, rows: Rows, parts: Parts, k: int, *, explain: bool
+    ) -> tuple[Tensor, FloatArray | None]:
+        n = len(rows.data)
         largest_share(rows.share, n, self.f - rows.removed)
         p = np.full(n, 1 / n) if rows.share is None else rows.share
-        heard = np.flatnonzero(p)
-        norms = np.sqrt(squared_lengths(X, rows.scale))
-        M = np.median(norms[heard])
-        good = (norms >= self.L * M) & (norms <= self.R * M) & (p > 0)
-        good &= np.isin(np.arange(n), heard[largest_cluster(self._signs(X)[heard])])
-        if not good.any():
-            raise TooManyFaultyClients(f"no message passes both filters of {self!r}")
-        clip = np.where(norms > M, M / np.maximum(norms, np.finfo(float).tiny), 1.0)
-        w = np.where(good, p * clip / p[good].sum(), 0)
-        return weighted_sum(w, X), w
-
-    def _signs(self, X: Tensor) -> FloatArray:
-        """Shares of positive, zero and negative values on the sampled coordinates, (n, 3)."""
-        n, k = X.shape
         size = ceil(self.fraction * k)
         at = np.sort(np.random.default_rng(self.seed).choice(k, size, replace=False))
-        where = torch.from_numpy(at).to(X.device)
+        seen = added(
+            np.column_stack([squared_lengths(part.data, part.scale), _signs(part, at)])
+            for part in parts()
+        )
+        norms, positive, negative = np.sqrt(seen[:, 0]), seen[:, 1], seen[:, 2]
+        M = float(np.median(norms))
+        good = (norms >= self.L * M) & (norms <= self.R * M)
+        shares = np.stack([positive, size - positive - negative, negative], axis=1) / size
+        good &= np.isin(np.arange(n), largest_cluster(shares))
+        if not good.any():
+            raise TooManyFaultyClients(f"no message passes both filters of {self!r}")
+        w = np.where(good, p * shortening(norms, M) / p[good].sum(), 0)
+        vector = joined((weighted_sum(w, part.data) for part in parts()), k)
+        return vector, w if explain else None
 
-        def work(start: int, stop: int) -> FloatArray:
-            if X.device.type == "cpu":
-                values = X.numpy()[:, at[start:stop]]
-                counts = [np.count_nonzero(part, axis=1) for part in (values > 0, values < 0)]
-            else:
-                picked = X[:, where[start:stop]]
-                counts = [part.sum(dim=1).cpu().numpy() for part in (picked > 0, picked < 0)]
-            return np.stack(counts, axis=1).astype(np.float64)
 
-        positive, negative = summed(work, size, n).T
-        return np.stack([positive, size - positive - negative, negative], axis=1) / size
+def _signs(rows: Rows, at: NDArray[np.intp]) -> FloatArray:
+    """Numbers of positive and negative values on the sampled coordinates, (m, 2)."""
+    X, at = rows.data, rows.within(at)
+
+    def work(start: int, stop: int) -> FloatArray:
+        if X.device.type == "cpu":
+            values = X.numpy()[:, at[start:stop]]
+            counts = [np.count_nonzero(part, axis=1) for part in (values > 0, values < 0)]
+        else:
+            picked = X[:, torch.from_numpy(at[start:stop]).to(X.device)]
+            counts = [part.sum(dim=1).cpu().numpy() for part in (picked > 0, picked < 0)]
+        return np.stack(counts, axis=1).astype(np.float64)
+
+    return summed(work, len(at), len(X)) if len(at) else np.zeros((len(X), 2))
 
 
 def bandwidth(points: FloatArray) -> float:

@@ -2,13 +2,12 @@
 
 A first pass looks at the norms of the rows, so that a row with one NaN in one block is left out of
 all; then coordinatewise rules make one more pass, rules of inner products two (products, then the
-weighted sum).
-Only a slice of a block is in memory at a time.
+weighted sum), and a `BlockRule` its own. Only a slice of a block is in memory at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedsieve.aggregation._blocks import BlockRule, Parts, joined
 from fedsieve.aggregation._coordinatewise import Coordinatewise
 from fedsieve.aggregation._door import (
     ClientWeights,
@@ -26,14 +26,12 @@ from fedsieve.aggregation._door import (
     safe_norms,
 )
 from fedsieve.aggregation._gram import GramRule, PointRule, Products, gram, placed, weighted_sum
-from fedsieve.aggregation._mixing import mixed_rows
+from fedsieve.aggregation._mixing import mixed_rows, squared_lengths
 from fedsieve.aggregation._threads import added
 from fedsieve.aggregation.pre_aggregator import MixedRule
 from fedsieve.aggregation.rule import Aggregation, Rule
 
 SLICE = 1 << 22  # entries in memory at a time: 16 MiB of float32
-
-Parts = Callable[[], Iterator[Rows]]
 
 
 def aggregate_blocks(
@@ -50,8 +48,7 @@ def aggregate_blocks(
     the result it needs some tens of MiB, however long the blocks.
 
     Args:
-        rule: A coordinatewise rule, or one of inner products (`GramRule`, `PointRule`); a
-            pre-aggregator before either.
+        rule: Any rule of this package, with or without a pre-aggregator before it.
         blocks: (n, w) tensors or (memory-mapped) arrays of one dtype, in anything that can be
             iterated over several times, such as a list.
         weights: As in a call of the rule.
@@ -59,7 +56,8 @@ def aggregate_blocks(
 
     Raises:
         ValueError: ``blocks`` can be iterated over only once, is empty, or its blocks differ in n
-            or dtype; the rule needs the whole stack at once; or as in a call of the rule.
+            or dtype; a rule of another kind, that needs the whole stack at once; or as in a call of
+            the rule.
         TooManyFaultyClients: More than f rows are unusable.
 
     Example:
@@ -72,12 +70,12 @@ def aggregate_blocks(
         raise ValueError("blocks can be iterated over only once; allowed is a list or the like")
     norms, k = _norms(blocks)
     rows = rule._admit(norms[:, None], weights)
-    usable = torch.from_numpy(rows.usable)
+    usable, all_usable = torch.from_numpy(rows.usable), bool(rows.usable.all())
 
     def parts() -> Iterator[Rows]:
         start = 0
         for part in _slices(blocks):
-            data = part[usable.to(part.device)] if rows.removed else part
+            data = part if all_usable else part[usable.to(part.device)]
             yield replace(rows, data=data, span=(start, k))
             start += part.shape[1]
 
@@ -97,22 +95,27 @@ def _combine(
     if isinstance(rule, GramRule):
         G = added(map(gram, parts())) if rule.reads_gram else np.zeros((m, m))
         w = rule._at(rows.scale)._solve(G, rows.removed, rows.share)
-        return _joined((weighted_sum(w, part.data) for part in parts()), k), w if explain else None
+        return joined((weighted_sum(w, part.data) for part in parts()), k), w if explain else None
     if isinstance(rule, PointRule):
         G = added(rule._look(part, rule._points(part)) for part in parts())
         w = rule._place(Products(G, len(G) - m, rows.removed, rows.share, rows.scale))
-        vector = _joined((placed(w, part.data, rule._points(part)) for part in parts()), k)
+        vector = joined((placed(w, part.data, rule._points(part)) for part in parts()), k)
         return vector, w[:m] if explain else None
     if isinstance(rule, MixedRule):
         M, share = rule._mixing(rows, parts())
+        made = rows.mixed(rows.data.new_zeros(len(M), 1), share)
 
         def mixed() -> Iterator[Rows]:
             for part in parts():
-                yield replace(part, data=mixed_rows(M, part.data), share=share)
+                yield replace(made, data=mixed_rows(M, part.data), span=part.span)
 
-        made = replace(rows, data=rows.data.new_empty(len(M), 1), share=share)
+        if isinstance(rule.rule, BlockRule):  # which refers to the row of median norm
+            squares = added(squared_lengths(part.data, part.scale) for part in mixed())
+            made = rows.mixed(torch.from_numpy(squares)[:, None], share)
         vector, shares = _combine(rule.rule, made, mixed, k, explain=explain)
         return vector, None if shares is None else shares @ M
+    if isinstance(rule, BlockRule):
+        return rule._in_blocks(rows, parts, k, explain=explain)
     if not isinstance(rule, Coordinatewise):
         raise ValueError(f"{rule!r} needs the whole stack at once; call it on the stack instead")
     f, kept = rule.f - rows.removed, np.zeros(m)
@@ -123,18 +126,7 @@ def _combine(
                 kept[:] += rule._kept(part.data, f, part.share)
             yield rule._reduce(part.data, f, part.share)
 
-    return _joined(reduced(), k), kept / k if explain else None
-
-
-def _joined(pieces: Iterator[Tensor], k: int) -> Tensor:
-    first = next(pieces)
-    vector = first.new_empty(k)
-    vector[: len(first)] = first
-    at = len(first)
-    for piece in pieces:
-        vector[at : at + len(piece)] = piece
-        at += len(piece)
-    return vector
+    return joined(reduced(), k), kept / k if explain else None
 
 
 def _slices(blocks: Iterable[Tensor | NDArray[np.floating]]) -> Iterator[Tensor]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedsieve.experiments import attacks, options, protection
 from fedsieve.experiments.words import CUSTOM
-from fedsieve.registry import component, components
+from fedsieve.registry import component
 
 if TYPE_CHECKING:
     from fedsieve.aggregation import Rule
@@ -258,29 +258,26 @@ def weights_fit(config: Config, rule: Rule) -> None:
     """The rule hears weights by size, and keeps its majority whatever sizes f clients claim.
 
     Raises:
-        ValueError: With the rules that hear none, or the caps that are allowed.
+        ValueError: The rule hears none, or with the caps that are allowed.
     """
     from fedsieve.aggregation import Facts
 
     if config.aggregation.weights != "sizes":
         return
     if Facts.WEIGHTED not in rule.facts:
-        lacks = {
-            part.name: getattr(part.factory, "lacks", Facts.NONE) for part in components("rule")
-        }
-        deaf = [name for name, lacking in lacks.items() if Facts.WEIGHTED in lacking]
         raise ValueError(
             f"aggregation.weights='sizes': {rule!r} has no weighted variant; allowed is "
-            f"aggregation.weights='equal', or a rule other than {', '.join(deaf)}"
+            "aggregation.weights='equal', or a rule of the package, all of which have one"
         )
     n, f, cap = config.federation.cohort, rule.f, config.aggregation.weight_cap
     if cap is None or not f or rule.breakdown(n) > (n - 1) // 2:  # it needs no majority
         return
-    if 2 * f * cap >= n:
+    limit = rule.weight_limit(n)
+    if f * cap >= limit * n:
         raise ValueError(
             f"aggregation.weight_cap={cap:g} with f={f} of {n} messages: whatever these f clients "
             f"hold, they may claim {min(f * cap / n, 1):.3g} of the weight; "
-            f"allowed is 1 <= aggregation.weight_cap < {n / (2 * f):g}"
+            f"allowed is 1 <= aggregation.weight_cap < {limit * n / f:g}"
         )
 
 
