@@ -91,6 +91,11 @@ class Attack(Section):
         default=None,
         description="estimate the honest messages from the malicious clients' own honest ones",
     )
+    space: Literal["updates", "parameters"] | None = Field(
+        default=None,
+        description="fang-trimmed-mean, fang-median: whether the extremes are those of the honest "
+        "updates or of the models that these lead to",
+    )
     direction: Literal["std", "mean", "sign", "own", "random"] | None = Field(
         default=None, description="where to shift the honest mean"
     )
