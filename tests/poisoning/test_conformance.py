@@ -25,8 +25,9 @@ FORMS += [
 ]
 FORMS += [(name, {"partial": True} | ALONE.get(name, {})) for name in PARTIAL]
 FORMS += [
-    (name, {"space": "parameters"})
+    (name, {"space": "parameters", "alike": alike})
     for name in MESSAGE
+    for alike in (False, True)
     if "space" in ATTACKS[name].factory.__dataclass_fields__
 ]
 

@@ -125,6 +125,14 @@ def test_the_deviation_is_of_the_size_of_the_model(scene):
     assert damage[2] == pytest.approx(10 * damage[1], rel=0.1)
 
 
+@pytest.mark.parametrize("space", ["updates", "parameters"])
+@pytest.mark.parametrize("f", [0, 3])
+def test_alike_they_send_the_first_draw(scene, space, f):
+    rows = FangTrimmedMean(space=space, alike=True).craft(scene(f=f))
+    alone = FangTrimmedMean(space=space).craft(scene(f=f))[:1]
+    torch.testing.assert_close(rows, alone.expand(f, -1))
+
+
 def test_spaces_that_there_are_not():
     with pytest.raises(ValueError, match="space='models' is not one of updates, parameters"):
         FangTrimmedMean(space="models")

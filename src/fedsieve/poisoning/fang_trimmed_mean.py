@@ -44,6 +44,8 @@ class FangTrimmedMean(MessageAttack):
         partial: Estimate the honest values from the malicious clients' own honest messages.
         space: ``updates``, or the paper's ``parameters``: what the honest values are. Of numbers
             that are no part of the model (control variates) the updates are all there is.
+        alike: Whether all of them send one draw, as in the public code of Zhu et al. (AISTATS
+            2023): what they contaminate then lies together. In the paper each draws for itself.
 
     Raises:
         ValueError: ``space`` is neither, or ``parameters`` in the partial form, which draws by mean
@@ -52,6 +54,7 @@ class FangTrimmedMean(MessageAttack):
 
     partial: bool = False
     space: Space = "updates"
+    alike: bool = False
 
     def __post_init__(self) -> None:
         check_choice("space", self.space, get_args(Space))
@@ -77,7 +80,7 @@ class FangTrimmedMean(MessageAttack):
         return Knowledge.NOTHING if self.partial else Knowledge.UPDATES
 
     def craft(self, scene: Scene) -> Tensor:
-        """One draw per client and coordinate, on the far side of where the model would go."""
+        """One draw per client (unless alike) and coordinate, against the way of the model."""
         if self.uses_model and scene.model is not None:
             theta = scene.model.to(scene.honest)
             moves = scene.lift(scene.honest)
@@ -100,5 +103,6 @@ class FangTrimmedMean(MessageAttack):
         start, stop = (
             torch.where(falling, up, down) for up, down in zip(above, below, strict=True)
         )
-        share = torch.from_numpy(scene.rng.random((scene.f, len(mu)))).to(moves)
-        return start + share * (stop - start)
+        draws = min(scene.f, 1) if self.alike else scene.f
+        share = torch.from_numpy(scene.rng.random((draws, len(mu)))).to(moves)
+        return (start + share * (stop - start)).expand(scene.f, -1).contiguous()
