@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-SOURCES := src tests docs benchmarks examples
+SOURCES := src tests docs benchmarks examples papers
 # Two test processes of one thread each: on few cores OpenMP threads of several processes fight.
 ONE_THREAD := OMP_NUM_THREADS=1
 PROCESSES ?= 2

@@ -151,6 +151,8 @@ def test_settings_that_an_attack_does_not_read_are_refused() -> None:
     assert told.endswith("attack.name='foe' has no such setting; leave it out (it has strength)")
     assert "attack.warm_up=3" in refusal("attack.name=alie", "attack.warm_up=3")
     assert "strength='published' must be" in refusal("attack.name=foe", "attack.strength=published")
+    told = refusal("attack.name=fang-median", "attack.space=parameters", "attack.partial=true")
+    assert "space='parameters' with partial=True" in told
     assert "direction='own' is not one of" in refusal("attack.name=min-max", "attack.direction=own")
 
 

@@ -66,6 +66,15 @@ def test_numbers_of_parameters(name, shape, options, d):
     assert sum(p.numel() for p in net.parameters()) == d
 
 
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
+def test_hidden_units_do_as_they_are_told(activation):
+    settings = {"input_shape": (5,), "outputs": 3, "hidden": (7,), "activation": activation}
+    net = component("model", "mlp").build(**settings, generator=seeded(1))
+    *_, first, _, last = net
+    x = torch.randn(4, 5, generator=seeded(2))
+    torch.testing.assert_close(net(x), last(getattr(torch, activation)(first(x))))
+
+
 @pytest.mark.parametrize("name", ["softmax", "mlp"])
 def test_tokens_are_looked_up(name):
     net = component("model", name).build(
@@ -110,6 +119,7 @@ def test_a_layer_of_unknown_law_is_refused():
     ("name", "options", "message"),
     [
         ("mlp", {"input_shape": (3,), "hidden": (4, 0)}, r"hidden=\(4, 0\)"),
+        ("mlp", {"input_shape": (3,), "activation": "elu"}, "'elu' is not one of relu, tanh, sigm"),
         ("cnn", {"input_shape": (3,)}, r"input_shape=\(3,\)"),
         ("cnn", {"input_shape": (1, 3, 9)}, "at least 4x4"),
         ("cnn", {"input_shape": (1, 28, 28), "groups": 3}, "groups=3"),

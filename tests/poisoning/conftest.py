@@ -29,7 +29,7 @@ def scene() -> Callable[..., Scene]:
         rng = np.random.default_rng(seed)
         honest = torch.from_numpy(rng.normal(offset, 1, (h, k))).to(dtype)
         own = torch.from_numpy(rng.normal(offset, 1, (f, k))).to(dtype)
-        last = torch.from_numpy(rng.normal(0, 1, k)).to(dtype)
+        last, model = (torch.from_numpy(rng.normal(0, 1, k)).to(dtype) for _ in range(2))
         settings = {
             "honest": honest,
             "f": f,
@@ -38,6 +38,7 @@ def scene() -> Callable[..., Scene]:
             "own": own,
             "noise_std": 0.1,
             "last": last,
+            "model": model,
         }
         return Scene(**(settings | more))
 

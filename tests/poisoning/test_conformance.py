@@ -24,6 +24,12 @@ FORMS += [
     if "strength" in ATTACKS[name].factory.__dataclass_fields__
 ]
 FORMS += [(name, {"partial": True} | ALONE.get(name, {})) for name in PARTIAL]
+FORMS += [
+    (name, {"space": "parameters", "alike": alike})
+    for name in MESSAGE
+    for alike in (False, True)
+    if "space" in ATTACKS[name].factory.__dataclass_fields__
+]
 
 
 def played(attack, scene, rounds=3):
@@ -135,6 +141,8 @@ def test_an_attack_uses_no_more_than_it_says(scene, name, options):
         seen["own"] = torch.full_like(whole.own, torch.nan)
     if not attack.uses_last:
         seen["last"] = torch.full_like(whole.last, torch.nan)
+    if not attack.uses_model:
+        seen["model"] = torch.full_like(whole.model, torch.nan)
     for rows, same in zip(
         played(attack, whole), played(attack, replace(whole, **seen)), strict=True
     ):

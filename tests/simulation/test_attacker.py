@@ -194,6 +194,43 @@ def test_the_last_aggregate_is_shown_to_those_who_ask_as_the_model_tells_it(show
     assert all(s.last is None for s in shown(name, rounds=2)[1])
 
 
+@dataclass(frozen=True)
+class Knowing(Spy):
+    """Asks for the model."""
+
+    uses_model = True
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "factor", "refresh"),
+    [
+        ("dshb", {"lr": 0.1, "momentum": 0.0}, -1 / 0.1, 0),
+        ("sieve", {"lr": 0.1, "momentum": 0.0}, -1 / 0.1, 1),
+        ("fedavg", {"server_lr": 0.5}, 1 / 0.5, 1),
+        ("scaffold", {"server_lr": 0.5}, 1 / 0.5, 0),
+    ],
+)
+def test_the_model_is_shown_to_those_who_ask_in_the_units_of_a_message(
+    shown, name, options, factor, refresh
+):
+    job = {"options": options, "projection": RandomMask(k=20, refresh=refresh), "rule": Mean()}
+    simulation, seen = shown(name, attack=Knowing(), rounds=3, **job)
+    halves = simulation.job.algorithm.halves
+    about = seen[::halves]  # the second half of a message is not about the model
+    torch.testing.assert_close(about[0].model, factor * simulation.job.theta)
+    for before, now in itertools.pairwise(about):
+        aggregate = torch.cat([before.honest, before.own]).mean(dim=0)
+        moved = before.model + before.lift(aggregate)
+        torch.testing.assert_close(now.model, moved, atol=1e-5, rtol=1e-4)
+    assert all(s.model is None for s in seen if s not in about)
+    assert all(s.model is None for s in shown(name, rounds=1, **job)[1])
+
+
+def test_where_messages_are_models_there_is_nothing_to_add(shown):
+    _, seen = shown("peer-to-peer", attack=Knowing(), rule=Mean(), rounds=2)
+    assert all(s.model.eq(0).all() and s.model.shape == (s.k,) for s in seen)
+
+
 def test_of_a_second_half_the_model_tells_nothing(shown):
     _, seen = shown("scaffold", attack=Watching(), rule=Mean(), rounds=2)
     aggregate = torch.cat([seen[0].honest, seen[0].own]).mean(dim=0)

@@ -105,6 +105,7 @@ def module(config: Config, data: Dataset, streams: Streams) -> nn.Module:
         input_shape=data.input_shape,
         outputs=max(data.classes, 1),
         hidden=config.model.hidden,
+        activation=config.model.activation,
         vocabulary=int(max(data.x.max(), data.x_test.max())) + 1 if tokens else 0,
         generator=torch.Generator().manual_seed(seed),
     )

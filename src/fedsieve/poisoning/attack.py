@@ -81,6 +81,9 @@ class Scene:
         ids: Who sent the honest rows; empty: 0..h-1.
         last: The last aggregate as the public model tells it, (k,), or the server's momentum of
             such; ``None`` before the first, or if the attack does not ask for it.
+        model: The public model in the units of a message, (d,): ``model + lift(x)`` is, so scaled,
+            the model that the message x alone would lead to. 0 where messages are models; ``None``
+            if the attack does not ask for it, or for numbers that are no part of the model.
         memory: What the attack returned from the round before; empty at first.
 
     Raises:
@@ -99,6 +102,7 @@ class Scene:
     noise_std: float | None = None
     ids: tuple[int, ...] = ()
     last: Tensor | None = None
+    model: Tensor | None = None
     memory: Memory = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -223,7 +227,7 @@ class MessageAttack(Attack):
     Only where it ``uses_own`` does a simulation compute what its clients would send if they
     followed the protocol (on false records, if it poisons these too), and where it ``omits_noise``
     they compute it without privacy noise. Only where it ``uses_last`` is it shown the last
-    aggregate.
+    aggregate, and only where it ``uses_model`` the public model.
     """
 
     omits_noise: ClassVar[bool] = False
@@ -242,6 +246,11 @@ class MessageAttack(Attack):
     @property
     def uses_own(self) -> bool:
         """Whether it needs what its clients would honestly send."""
+        return False
+
+    @property
+    def uses_model(self) -> bool:
+        """Whether it needs the model that the clients were sent, which is public."""
         return False
 
     @abstractmethod

@@ -42,12 +42,24 @@ class Known:
         memory: What the attack remembers, each name behind the number of the half it is about.
         last: The last aggregate as the public model tells it, (k,), where the attack asks.
         noise: Per half the standard deviation of the noise in the honest messages.
+        model: The public model in the units of a message, (d,), where the attack asks.
     """
 
     broadcast: Broadcast | None = None
     memory: Tensors = field(default_factory=dict)
     last: Tensor | None = None
     noise: tuple[float | None, ...] = ()
+    model: Tensor | None = None
+
+
+def public_model(job: Job, theta: Tensor) -> Tensor | None:
+    """The model theta (d,) in the units of a message, where the attack asks for it.
+
+    It is what the messages are about that would take a model from 0 to theta.
+    """
+    if not isinstance(job.attack, MessageAttack) or not job.attack.uses_model:
+        return None
+    return -job.algorithm.told(theta, torch.zeros_like(theta))
 
 
 def client_rule(attack: MessageAttack, algorithm: Algorithm) -> Algorithm:
@@ -141,6 +153,7 @@ class Craft:
             noise_std=self.known.noise[half] if self.known.noise else None,
             ids=self.ids,
             last=self.known.last if half == 0 else None,  # the model tells of the first alone
+            model=self.known.model if half == 0 else None,
             memory={
                 name.removeprefix(prefix): tensor
                 for name, tensor in self.known.memory.items()

@@ -21,7 +21,7 @@ from fedsieve.algorithms.central import Central
 from fedsieve.algorithms.form import Broadcast, Cohort, Sent, Tensors
 from fedsieve.poisoning import MessageAttack
 from fedsieve.privacy import Guarantee
-from fedsieve.simulation.attacker import Known, client_rule
+from fedsieve.simulation.attacker import Known, client_rule, public_model
 from fedsieve.simulation.checkpoint import Checkpoint
 from fedsieve.simulation.clock import Clock
 from fedsieve.simulation.delivery import Delivered, computes, deliver
@@ -94,7 +94,8 @@ class Simulation:
         row.update(sent.info)
         clock.move("client", "sample", row.pop("seconds_sample", 0.0))
         last = None if self._told is None else broadcast.subspace.project(self._told)
-        known = Known(broadcast, self.attacker, last, self._noise(broadcast, computing))
+        noise, model = self._noise(broadcast, computing), public_model(job, self._public())
+        known = Known(broadcast, self.attacker, last, noise, model)
         delivered = deliver(
             job, self.round, sent.messages, computing.ids, attendance.ids, clock, known
         )

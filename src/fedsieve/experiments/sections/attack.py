@@ -91,6 +91,15 @@ class Attack(Section):
         default=None,
         description="estimate the honest messages from the malicious clients' own honest ones",
     )
+    space: Literal["updates", "parameters"] | None = Field(
+        default=None,
+        description="fang-trimmed-mean, fang-median: whether the extremes are those of the honest "
+        "updates or of the models that these lead to",
+    )
+    alike: bool | None = Field(
+        default=None,
+        description="fang-trimmed-mean, fang-median: whether all malicious clients send one draw",
+    )
     direction: Literal["std", "mean", "sign", "own", "random"] | None = Field(
         default=None, description="where to shift the honest mean"
     )

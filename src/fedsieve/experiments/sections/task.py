@@ -77,3 +77,6 @@ class Model(Section):
 
     name: ModelName = Field(default="mlp", description="model; `fedsieve list model`")
     hidden: Widths = Field(default=(64,), description="widths of the hidden layers of an mlp")
+    activation: Literal["relu", "tanh", "sigmoid"] = Field(
+        default="relu", description="what the hidden units of an mlp do"
+    )
