@@ -52,7 +52,7 @@ from fedsieve.privacy.guarantee import (
 )
 
 GAUSSIAN = "exact Gaussian (Balle and Wang)"
-PLD = "PLD (connect the dots, pessimistic)"
+PLD = "PLD (dp-accounting, pessimistic)"
 RDP = "RDP (exact divergences)"
 KNOWN = "exact Gaussian (of known draws)"
 RDP_INTEGER = "RDP at integer orders (sampled integer noise)"
