@@ -61,7 +61,7 @@ def pld_epsilon(
         if math.isinf(spacing):
             continue
         loss = composed_loss(events, relation, spacing, max(delta * _TAIL, TAIL))
-        if math.isfinite(found := _epsilon(loss, delta - rounding)):
+        if math.isfinite(found := float(loss.get_epsilon_for_delta(delta - rounding))):
             return found + rounding
     return math.inf
 
@@ -75,19 +75,12 @@ def pld_profile(
     if math.isinf(spacing):
         return None
     loss = composed_loss(events, relation, spacing)
-    last = _epsilon(loss, max(LEAST_DELTA, 10 * rounding))
+    last = float(loss.get_epsilon_for_delta(max(LEAST_DELTA, 10 * rounding)))
     if not last <= _MOST_EPSILON:
         return None
     epsilons = np.linspace(0.0, last, points)
     deltas = np.clip(loss.get_delta_for_epsilon(epsilons) + rounding, 0.0, 1.0)
     return np.stack([epsilons + rounding, deltas], axis=1)
-
-
-def _epsilon(loss: PrivacyLossDistribution, delta: float) -> float:
-    """The library's epsilon; it goes through all losses, however small, where that is 0."""
-    if loss.get_delta_for_epsilon(0.0) <= delta:
-        return 0.0
-    return float(loss.get_epsilon_for_delta(delta))
 
 
 def grid_spacing(events: tuple[Event, ...], relation: Relation, fineness: float = FINE) -> float:

@@ -5,11 +5,11 @@ clipped sum, composed adaptively. It does not depend on the message's dimension 
 projection, as long as the sum was clipped *after* projecting and the projection is public.
 
 Releases without sampling are one Gaussian mechanism, whose epsilon is known exactly. For all others
-privacy loss distributions (PLD) give the answer. Where their grid would exceed 400,000 points for
-one step or two million for the composition (very small noise, very many steps), or where
-delta < 1e-10 would drown in the FFT's rounding, the lesser of two bounds takes over: Renyi
-accounting (RDP), or the exact Gaussian of what a record takes part in, were that known. All are
-upper bounds, for any noise and any rate. Central-limit figures are not, and are not offered.
+dp-accounting (Google) composes privacy loss distributions (PLD). Where no grid is affordable (very
+small noise, very many steps: beyond two million points of the composition), or where delta would
+drown in the FFT's rounding (below 1e-10, or 2e-15 a step), the lesser of two bounds takes over:
+Renyi accounting (RDP), or the exact Gaussian of what a record takes part in, were that known. All
+are upper bounds, for any noise and any rate. Central-limit figures are not, and are not offered.
 
 Where a record takes part once in an epoch, what is composed are epochs, and one that has begun
 counts whole. With shuffled batches it is one release without sampling: nothing is gained from the
