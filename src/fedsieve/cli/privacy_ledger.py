@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedsieve.cli._epsilon import Json, NoiseLaw, Variance, facts, law_of
-from fedsieve.cli._text import pairs, say
+from fedsieve.cli._text import count, pairs, say
 
 if TYPE_CHECKING:
     from fedsieve.privacy.guarantee import Event
@@ -81,17 +81,13 @@ def _words(left: dict[str, Any]) -> str:
 
     law = LAWS[left["law"]]
     return (
-        f"{_count(left['messages'], 'message')} of {_count(left['steps'], 'release')}, {law} noise "
+        f"{count(left['messages'], 'message')} of {count(left['steps'], 'release')}, {law} noise "
         f"of multiplier {left['noise_multiplier']:g}, sampling rate {left['sampling_rate']:g}"
     )
 
 
 def _history(run: dict[str, Any]) -> str:
     return (
-        f"{_count(run['rounds'], 'round')} from {run['first']} to {run['last']}, "
-        f"{_count(run['steps'], 'release')}; {_count(run['kept'], 'message')} kept to be sent again"
+        f"{count(run['rounds'], 'round')} from {run['first']} to {run['last']}, "
+        f"{count(run['steps'], 'release')}; {count(run['kept'], 'message')} kept to be sent again"
     )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

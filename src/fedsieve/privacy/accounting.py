@@ -69,12 +69,12 @@ def compose(
     """The guarantee of all events together, in any order, each chosen after seeing the others.
 
     Raises:
-        ValueError: delta, relation or unit out of range, or a relation that does not go with the
-            way of sampling.
+        ValueError: delta, relation or unit out of range, or a relation or unit that does not go
+            with the way of sampling.
     """
     check_target(delta, relation, unit)
     merged = merge(events)
-    check_events(merged, relation)
+    check_events(merged, relation, unit)
     epsilon, accountant = epsilon_of(merged, delta, relation) if merged else (0.0, NOTHING)
     return Guarantee(epsilon, delta, unit, relation, accountant, merged)
 
