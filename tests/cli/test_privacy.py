@@ -89,7 +89,7 @@ def test_every_command_knows_the_law(call: Callable[..., Told], law: str) -> Non
         4.0, 10.0, 100, 1e-5, "add-remove", *noise
     )
     (row,) = told("table", *sigma, *q, *steps)
-    assert row["epsilon"] == own  # type: ignore[index]
+    assert row["epsilon"] == own  # type: ignore[index, comparison-overlap]
 
 
 @pytest.mark.parametrize("way", ["shuffled", "random-allocation"])
@@ -201,6 +201,16 @@ def test_ledger(call: Callable[..., Told], client: Path) -> None:
     asked = ("--noise-multiplier", "20", "--sampling-rate", "1", "--steps", "2", "--json")
     other = json.loads(call("ledger", str(client), *asked).out)
     assert [one["left"][0]["messages"] for one in other] == [14, 18]
+
+
+def test_what_is_left_of_a_ledger_in_epochs(call: Callable[..., Told], client: Path) -> None:
+    asked = ("--noise-multiplier", "20", "--sampling-rate", "0.1", "--steps", "15")
+    told = " ".join(
+        call("ledger", str(client), *asked, "--sampling", "random-allocation").out.split()
+    )
+    assert "of 2 epochs, Gaussian noise of multiplier 20, random-allocation, 10 steps an" in told
+    error = refused(call("ledger", str(client), *asked, "--sampling", "shuffled"))
+    assert "relation='add-remove' with sampling='shuffled'" in error
 
 
 def test_ledger_refuses(call: Callable[..., Told], client: Path) -> None:

@@ -185,3 +185,10 @@ def test_impossible_settings_are_refused(options, message):
 def test_an_impossible_charge_is_refused():
     with pytest.raises(ValueError, match="noise_multiplier=0"):
         _ledger().charge(0, {0: (0.1, 0.0, 1)})
+
+
+def test_no_client_is_charged_as_if_it_had_been_sampled():
+    ledger = _ledger(unit="client")
+    with pytest.raises(ValueError, match=r"sampling_rate=0\.1 with unit='client'"):
+        ledger.charge(0, {0: (0.1, 1.0, 1)})
+    assert ledger.spent() == {}
