@@ -58,7 +58,7 @@ def test_every_help_fits_80_columns(call: Callable[..., Told], words: tuple[str,
         assert not example[1].strip(), "an example is a line that can be copied whole"
 
 
-@pytest.mark.parametrize("words", [(), ("data",)])
+@pytest.mark.parametrize("words", [(), ("data",), ("privacy",)])
 def test_no_summary_of_a_command_is_cut(call: Callable[..., Told], words: tuple[str, ...]) -> None:
     assert "..." not in call(*words).out.split("Commands:")[1]
 

@@ -10,6 +10,7 @@ from scipy.stats import norm
 from fedsieve.privacy import (
     AdaptiveClip,
     Event,
+    compose,
     epsilon,
     max_sampling_rate,
     max_steps,
@@ -87,6 +88,10 @@ def test_targets_far_off(target):
         (lambda: AdaptiveClip(5.0).event(0.0, 0.1), "noise_multiplier=0.0"),
         (lambda: AdaptiveClip(5.0).event(math.nan, 0.1), "noise_multiplier=nan"),
         (lambda: epsilon(1.0, 0.5, 1, 1e-5, unit="client"), "sampling_rate=0.5 with unit='client'"),
+        (
+            lambda: compose([Event(1.0, 0.5, 1)], 1e-5, unit="client"),
+            "sampling_rate=0.5 with unit='client'",
+        ),
     ],
 )
 def test_refusals_name_what_was_given(call, message):

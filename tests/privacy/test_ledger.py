@@ -78,7 +78,7 @@ def test_repeating_a_round_with_other_noise_is_refused():
 
 @pytest.mark.parametrize("repeatable", [True, False])
 def test_state_without_a_journal_round_trips(repeatable):
-    ledger = _ledger(limit=5.0, noise_source="x", unit="client", repeatable=repeatable)
+    ledger = _ledger(limit=5.0, noise_source="x", unit="record", repeatable=repeatable)
     for t in range(6):
         ledger.charge(t, COHORT if t != 3 else {0: (0.03, 2.0, 2), 4: (0.01, 1.0, 1)})
     again = Ledger.restore(_json(ledger.state()))
@@ -185,3 +185,10 @@ def test_impossible_settings_are_refused(options, message):
 def test_an_impossible_charge_is_refused():
     with pytest.raises(ValueError, match="noise_multiplier=0"):
         _ledger().charge(0, {0: (0.1, 0.0, 1)})
+
+
+def test_no_client_is_charged_as_if_it_had_been_sampled():
+    ledger = _ledger(unit="client")
+    with pytest.raises(ValueError, match=r"sampling_rate=0\.1 with unit='client'"):
+        ledger.charge(0, {0: (0.1, 1.0, 1)})
+    assert ledger.spent() == {}

@@ -1,4 +1,4 @@
-"""Loss distributions against dp-accounting's, quadrature and simulation."""
+"""Loss distributions against dp-accounting's own, quadrature and simulation."""
 
 import math
 
@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import norm
 
 from fedsieve.privacy import Event, epsilon
+from fedsieve.privacy._exact import gaussian_delta, gaussian_epsilon
 from fedsieve.privacy._known import known_epsilon, never
-from fedsieve.privacy._loss import compose, one_step
-from fedsieve.privacy._pld import grid_spacing, pld_epsilon
+from fedsieve.privacy._pld import composed_loss, grid_spacing, pld_epsilon, pld_profile
 from fedsieve.privacy._rdp import gaussian_rdp, rdp_epsilon
 
 DELTA = 1e-5
@@ -29,17 +29,18 @@ def test_the_librarys_numbers(sigma, q, steps, relation):
         "add-remove": NeighboringRelation.ADD_OR_REMOVE_ONE,
         "replace-one": NeighboringRelation.REPLACE_ONE,
     }
-    h = grid_spacing((Event(sigma, q, steps),), relation)
-    ours = [compose([(one, steps)]) for one in one_step(sigma, q, relation == "replace-one", h)]
+    event = (Event(sigma, q, steps),)
+    h = grid_spacing(event, relation)
+    ours = composed_loss(event, relation, h)
     library = privacy_loss_distribution.from_gaussian_mechanism(
         sigma, sampling_prob=q, value_discretization_interval=h,
         neighboring_relation=names[relation],
     ).self_compose(steps)  # fmt: skip
     for delta in (1e-3, 1e-5, 1e-8):
-        found = max(one.epsilon(delta) for one in ours)
+        found = ours.get_epsilon_for_delta(delta)
         assert found == pytest.approx(library.get_epsilon_for_delta(delta), rel=1e-5, abs=1e-7)
     asked = np.array([0.0, 0.1, 1.0, 3.0])
-    deltas = np.max([one.deltas(asked) for one in ours], axis=0)
+    deltas = ours.get_delta_for_epsilon(asked)
     assert deltas == pytest.approx(library.get_delta_for_epsilon(asked), rel=1e-5, abs=1e-12)
 
 
@@ -72,8 +73,8 @@ def test_replace_one_of_many_steps_by_simulation():
     error = 4 * hit.std() / math.sqrt(len(hit))
     event = (Event(sigma, q, steps),)
     h = grid_spacing(event, "replace-one")
-    (composed,) = (compose([(one, steps)]) for one in one_step(sigma, q, True, h))
-    assert float(composed.deltas(np.array([asked]))[0]) == pytest.approx(hit.mean(), abs=error)
+    loss = composed_loss(event, "replace-one", h)
+    assert loss.get_delta_for_epsilon(asked) == pytest.approx(hit.mean(), abs=error)
 
 
 @pytest.mark.parametrize("angle", [0.0, 1.0, 2.0, 3.0])
@@ -130,3 +131,38 @@ def test_a_record_that_never_takes_part_costs_nothing():
     assert not never((Event(1e-9, 1e-8, 1100),), DELTA)
     assert not never((Event(1e-9, 1e-8, 900), Event(1.0, 1.0, 1)), DELTA)
     assert epsilon(1e-9, 1e-8, 900, DELTA, "replace-one").epsilon == 0
+
+
+@pytest.mark.parametrize("steps", [10**4, 10**6, 10**8])
+@pytest.mark.parametrize("delta", [1e-5, 1e-8, 1e-10])
+def test_rounding_of_many_steps_never_lowers_epsilon(steps, delta):
+    """Without sampling it is known exactly; a power of a transform enlarges rounding."""
+    found = pld_epsilon((Event(math.sqrt(steps), 1.0, steps),), delta, "add-remove")
+    assert found >= gaussian_epsilon(1.0, delta)
+    if steps * 1e-15 < 1e-3 * delta:
+        assert found == pytest.approx(gaussian_epsilon(1.0, delta), rel=2e-3)
+
+
+def test_a_profile_of_many_steps_holds():
+    steps = 4 * 10**6
+    epsilons, deltas = pld_profile((Event(math.sqrt(steps), 1.0, steps),), "add-remove", 50).T
+    exact = np.array([gaussian_delta(1.0, e) for e in epsilons])
+    assert np.all(deltas >= exact)
+    assert deltas[:10] == pytest.approx(exact[:10], rel=1e-2)
+
+
+@pytest.mark.parametrize("relation", ["add-remove", "replace-one"])
+def test_many_kinds_of_steps_compose(relation):
+    """As a ledger holds them; steps that differ by nothing that matters cost what equal ones do."""
+    kinds = tuple(Event(1.0 + 1e-9 * i, 0.02, 10 + i % 3) for i in range(20))
+    whole = Event(1.0, 0.02, sum(e.steps for e in kinds))
+    assert pld_epsilon(kinds, DELTA, relation) == pytest.approx(
+        pld_epsilon((whole,), DELTA, relation), rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("delta", [0.3, 1 - 1e-9, 1 - 2**-53])
+@pytest.mark.parametrize(("sigma", "q", "steps"), [(0.3, 0.5, 50), (0.1, 0.01, 3), (1.0, 0.1, 1)])
+def test_large_deltas_have_an_epsilon(sigma, q, steps, delta):
+    """The library's search goes through losses whose exponential is no float."""
+    assert 0 <= pld_epsilon((Event(sigma, q, steps),), delta, "add-remove") < math.inf

@@ -43,6 +43,16 @@ def filled(text: str, first: str = "", others: str = "") -> str:
     )
 
 
+def count(number: int, what: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> count(1, "round"), count(2, "round")
+        ('1 round', '2 rounds')
+    """
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def say(text: str) -> None:
     """Print a result."""
     typer.echo(text)

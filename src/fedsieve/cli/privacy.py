@@ -30,7 +30,7 @@ from fedsieve.cli._epsilon import (
     law_of,
     tell,
 )
-from fedsieve.cli._text import help_without_command, note, pairs, say, width
+from fedsieve.cli._text import count, help_without_command, note, pairs, say, width
 
 if TYPE_CHECKING:
     from fedsieve.privacy.guarantee import Law, Sampling
@@ -46,7 +46,7 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@app.command(short_help="Epsilon of noisy sums over sampled records.")
 def epsilon(
     noise_multiplier: Multiplier,
     sampling_rate: Rate,
@@ -93,7 +93,7 @@ def noise_(
     tell(spent, multiplier, as_json)
 
 
-@app.command()
+@app.command(short_help="Largest number of rounds that keeps within epsilon.")
 def rounds(
     epsilon: Target,
     noise_multiplier: Multiplier,
@@ -120,16 +120,15 @@ def rounds(
         fit = releases // local_steps
         spent = terms.setting(noise_multiplier, sampling_rate, fit * local_steps).guarantee()
         first = spent if fit else one.guarantee()
+    each = count(local_steps, "noisy release")
     if as_json:
         say(json.dumps({"rounds": fit, **facts(spent, noise_multiplier)}))
     elif fit:
-        more = " or more" if steps == MOST_STEPS else ""
-        say(f"{fit}{more} rounds of {local_steps} noisy releases fit: {spent.sentence()}")
+        many = f"{fit} or more rounds" if steps == MOST_STEPS else count(fit, "round")
+        fits = "fits" if fit == 1 else "fit"
+        say(f"{many} of {each} {fits}: {spent.sentence()}")
     else:
-        say(
-            f"0 rounds fit within epsilon={epsilon:g}: one of {local_steps} noisy releases costs "
-            f"{first.sentence()}"
-        )
+        say(f"0 rounds fit within epsilon={epsilon:g}: one of {each} costs {first.sentence()}")
 
 
 @app.command()
@@ -168,7 +167,7 @@ def rate(
         say(f"sampling rate {told}: {spent.sentence()}")
 
 
-@app.command()
+@app.command(short_help="Plot epsilon against rounds; turn each setting.")
 def curve(
     noise_multiplier: Multiplier,
     sampling_rate: Rate,
@@ -221,7 +220,7 @@ def curve(
     note(f"wrote {out}")
 
 
-@app.command()
+@app.command(short_help="Everything that a run released, and what it cost.")
 def explain(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the run.")],
     as_json: Json = False,
@@ -245,9 +244,11 @@ def explain(
     say(pairs([("!", "no epsilon covers it"), ("", NEVER_SENT)]))
 
 
-app.command("table")(_tables.table)
+app.command("table", short_help="Epsilon, noise, rate or steps from the other three.")(
+    _tables.table
+)
 app.command("published")(_tables.published)
-app.command("ledger")(_ledger.ledger)
+app.command("ledger", short_help="What a client has spent, and what is left.")(_ledger.ledger)
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from fedsieve.cli._epsilon import Json, NoiseLaw, Variance, facts, law_of
-from fedsieve.cli._text import pairs, say
+from fedsieve.cli._epsilon import Json, NoiseLaw, Variance, Way, facts, law_of
+from fedsieve.cli._text import count, pairs, say
 
 if TYPE_CHECKING:
-    from fedsieve.privacy.guarantee import Event
+    from fedsieve.privacy.guarantee import Event, Sampling
     from fedsieve.privacy.ledger_view import Account
 
 
@@ -28,6 +28,7 @@ def ledger(
     steps: Annotated[int, typer.Option(help="Noisy releases per message, >= 1.")] = 1,
     noise: NoiseLaw = "gaussian",
     variance: Variance = None,
+    sampling: Way = "poisson",
     as_json: Json = False,
 ) -> None:
     """Show the budgets of a client's ledger: what is spent, by which runs, and what is left."""
@@ -45,9 +46,11 @@ def ledger(
     asked: tuple[Event, ...] = ()
     if noise_multiplier is not None and sampling_rate is not None:
         with refusing():
-            law = law_of(noise, variance)
-            asked = (Terms(noise_multiplier, sampling_rate, 1.0, steps, *law).event,)
-    told = [_told(account, asked) for account in accounts(file)]
+            law, way = law_of(noise, variance), cast("Sampling", sampling)
+            asked = (Terms(noise_multiplier, sampling_rate, 1.0, steps, *law, way).event,)
+    found = accounts(file)
+    with refusing():  # what a data set's relation or unit says nothing about
+        told = [_told(account, asked) for account in found]
     if as_json:
         say(json.dumps(told, indent=2))
         return
@@ -79,19 +82,20 @@ def _told(account: Account, asked: tuple[Event, ...]) -> dict[str, Any]:
 def _words(left: dict[str, Any]) -> str:
     from fedsieve.privacy.guarantee import LAWS
 
-    law = LAWS[left["law"]]
+    law, way, rate = LAWS[left["law"]], left["sampling"], left["sampling_rate"]
+    one, drawn = (
+        ("release", f"sampling rate {rate:g}")
+        if way == "poisson"
+        else ("epoch", f"{way}, {round(1 / rate)} steps an epoch")
+    )
     return (
-        f"{_count(left['messages'], 'message')} of {_count(left['steps'], 'release')}, {law} noise "
-        f"of multiplier {left['noise_multiplier']:g}, sampling rate {left['sampling_rate']:g}"
+        f"{count(left['messages'], 'message')} of {count(left['steps'], one)}, {law} noise "
+        f"of multiplier {left['noise_multiplier']:g}, {drawn}"
     )
 
 
 def _history(run: dict[str, Any]) -> str:
     return (
-        f"{_count(run['rounds'], 'round')} from {run['first']} to {run['last']}, "
-        f"{_count(run['steps'], 'release')}; {_count(run['kept'], 'message')} kept to be sent again"
+        f"{count(run['rounds'], 'round')} from {run['first']} to {run['last']}, "
+        f"{count(run['steps'], 'release')}; {count(run['kept'], 'message')} kept to be sent again"
     )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -290,7 +290,7 @@ def short(terms: Mapping[str, Any]) -> str:
     """The `terms` in a few words.
 
     Example:
-        >>> short({"delta": 1e-5, "privacy_unit": "record", "accountant": "PLD (connect the dots)",
+        >>> short({"delta": 1e-5, "privacy_unit": "record", "accountant": "PLD (dp-accounting)",
         ...        "neighbouring_relation": "add-remove", "sampling": "Poisson"})
         'delta 1e-05, record, add-remove, Poisson sampling, PLD'
     """

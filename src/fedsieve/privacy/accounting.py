@@ -5,11 +5,11 @@ clipped sum, composed adaptively. It does not depend on the message's dimension 
 projection, as long as the sum was clipped *after* projecting and the projection is public.
 
 Releases without sampling are one Gaussian mechanism, whose epsilon is known exactly. For all others
-privacy loss distributions (PLD) give the answer. Where their grid would exceed 400,000 points for
-one step or two million for the composition (very small noise, very many steps), or where
-delta < 1e-10 would drown in the FFT's rounding, the lesser of two bounds takes over: Renyi
-accounting (RDP), or the exact Gaussian of what a record takes part in, were that known. All are
-upper bounds, for any noise and any rate. Central-limit figures are not, and are not offered.
+dp-accounting (Google) composes privacy loss distributions (PLD). Where no grid is affordable (very
+small noise, very many steps: beyond two million points of the composition), or where delta would
+drown in the FFT's rounding (below 1e-10, or 2e-15 a step), the lesser of two bounds takes over:
+Renyi accounting (RDP), or the exact Gaussian of what a record takes part in, were that known. All
+are upper bounds, for any noise and any rate. Central-limit figures are not, and are not offered.
 
 Where a record takes part once in an epoch, what is composed are epochs, and one that has begun
 counts whole. With shuffled batches it is one release without sampling: nothing is gained from the
@@ -52,7 +52,7 @@ from fedsieve.privacy.guarantee import (
 )
 
 GAUSSIAN = "exact Gaussian (Balle and Wang)"
-PLD = "PLD (connect the dots, pessimistic)"
+PLD = "PLD (dp-accounting, pessimistic)"
 RDP = "RDP (exact divergences)"
 KNOWN = "exact Gaussian (of known draws)"
 RDP_INTEGER = "RDP at integer orders (sampled integer noise)"
@@ -69,12 +69,12 @@ def compose(
     """The guarantee of all events together, in any order, each chosen after seeing the others.
 
     Raises:
-        ValueError: delta, relation or unit out of range, or a relation that does not go with the
-            way of sampling.
+        ValueError: delta, relation or unit out of range, or a relation or unit that does not go
+            with the way of sampling.
     """
     check_target(delta, relation, unit)
     merged = merge(events)
-    check_events(merged, relation)
+    check_events(merged, relation, unit)
     epsilon, accountant = epsilon_of(merged, delta, relation) if merged else (0.0, NOTHING)
     return Guarantee(epsilon, delta, unit, relation, accountant, merged)
 

@@ -96,11 +96,14 @@ class CorrelatedGaussian:
         Args:
             clip: C.
             batch: b.
-            noise_multiplier: The wanted sigma.
+            noise_multiplier: The wanted sigma, > 0.
             n: Clients of the cohort.
             f: Colluders, 0 <= f <= n - 2: somebody honest must share the noise.
-            slack: By how much s_ind^2 exceeds sigma^2 / h, the least possible; the smaller, the
-                larger is s_cor, which a drop-out or an uneven rule leaves in the result.
+            slack: By how much s_ind^2 exceeds sigma^2 / h, the least possible, > 0; the smaller,
+                the larger is s_cor, which a drop-out or an uneven rule leaves in the result.
+
+        Raises:
+            ValueError: An argument outside these ranges.
         """
         h = _honest(n, f, least=2)
         if not slack > 0:

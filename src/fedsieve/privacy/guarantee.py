@@ -152,6 +152,14 @@ class Event:
 class Guarantee:
     """An (epsilon, delta) statement with all that it depends on.
 
+    Args:
+        epsilon: From above, >= 0; infinite where nothing is known to hold.
+        delta: In (0, 1).
+        unit: What is protected.
+        relation: Neighbouring relation.
+        accountant: How epsilon was found.
+        events: What was released, as `merge` leaves it.
+
     Example:
         >>> spent = Guarantee(1.25, 1e-5, "record", "add-remove", "PLD", (Event(1.0, 0.01, 300),))
         >>> spent.steps, spent.sampling
@@ -266,6 +274,13 @@ def in_full(events: Iterable[Event]) -> tuple[Event, ...]:
 
 def epochs(releases: int, batches: int) -> int:
     """Epochs of so many steps that have begun after so many releases.
+
+    Args:
+        releases: Their number, >= 0.
+        batches: Steps of one epoch, >= 1.
+
+    Raises:
+        ValueError: A negative number of releases.
 
     Example:
         >>> epochs(0, 20), epochs(1, 20), epochs(20, 20), epochs(21, 20)

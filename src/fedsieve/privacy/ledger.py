@@ -116,8 +116,8 @@ class Ledger:
 
         Raises:
             BudgetExceededError: A client would exceed the limit; nothing was recorded.
-            ValueError: An impossible charge, or a repeated round with other terms: equal noise at
-                two scales would cancel.
+            ValueError: An impossible charge, a sampling rate below 1 where clients are the unit,
+                or a repeated round with other terms: equal noise at two scales would cancel.
         """
         held = dict(each(self._released.get(round, ())))
         groups: dict[Charge, list[Client]] = {}
@@ -133,8 +133,8 @@ class Ledger:
                 )
         if not groups:
             return
-        for charge in groups:
-            _event(charge, self.law, self.sampling)
+        events = (_event(charge, self.law, self.sampling) for charge in groups)
+        check_events(events, self.relation, self.unit)
         self._refuse_excess(groups)
         record = {"round": int(round), "noise": self.noise_source, "charges": compact(groups)}
         self._append(record)

@@ -56,7 +56,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class Turn:
-    """One knob in another position, and what then holds."""
+    """One knob in another position, and what then holds.
+
+    Args:
+        knob: What is turned, in words.
+        value: Where it then stands.
+        guarantee: What holds there, all else as it was.
+    """
 
     knob: str
     value: float | int | str

@@ -23,7 +23,14 @@ from fedsieve.privacy.guarantee import (
 
 @dataclass(frozen=True)
 class Row:
-    """One setting and its guarantee, whose epsilon is at most the target where one was given."""
+    """One setting and its guarantee.
+
+    Args:
+        noise_multiplier: Noise standard deviation of the clipped sum over the clip.
+        sampling_rate: Probability with which a record enters a step.
+        steps: Number of releases, whatever the sampling.
+        guarantee: What they cost together; its epsilon is at most the target where one was given.
+    """
 
     noise_multiplier: float
     sampling_rate: float

@@ -20,7 +20,6 @@ underrated.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,7 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, ndtr, ndtri
 
 from fedsieve.privacy._exact import gaussian_mu
-from fedsieve.privacy._pld import LEAST_DELTA, composed_loss, grid_spacing
+from fedsieve.privacy._pld import pld_profile
 from fedsieve.privacy.accounting import GAUSSIAN, NOTHING, PLD, epsilon_of
 from fedsieve.privacy.guarantee import (
     Event,
@@ -129,15 +128,10 @@ def trade_off(
 def _profile(
     events: tuple[Event, ...], relation: Relation
 ) -> tuple[str, None, NDArray[np.float64]]:
-    if all(e.law == "gaussian" and e.sampling == "poisson" for e in events):
-        spacing = grid_spacing(events, relation)
-        losses = composed_loss(events, relation, spacing) if math.isfinite(spacing) else ()
-        if losses and max(loss.infinite for loss in losses) < LEAST_DELTA:
-            last = max(loss.epsilon(LEAST_DELTA) for loss in losses)
-            epsilons = np.linspace(0.0, last, _POINTS)
-            deltas = np.minimum(np.max([loss.deltas(epsilons) for loss in losses], axis=0), 1.0)
-            return PLD, None, np.stack([epsilons, deltas], axis=1)
+    plain = all(e.law == "gaussian" and e.sampling == "poisson" for e in events)
+    if plain and (pairs := pld_profile(events, relation, _POINTS)) is not None:
+        return PLD, None, pairs
     told = [epsilon_of(events, delta, relation) for delta in _DELTAS]
-    pairs = [(one, delta) for (one, _), delta in zip(told, _DELTAS, strict=True)]
+    held = [(one, delta) for (one, _), delta in zip(told, _DELTAS, strict=True)]
     accountant = told[int(np.searchsorted(_DELTAS, _NAMED))][1]
-    return accountant, None, np.array([(0.0, 1.0), *sorted(pairs)])
+    return accountant, None, np.array([(0.0, 1.0), *sorted(held)])

@@ -20,6 +20,9 @@ class IntegerWire:
     Args:
         bits: B, from 1 to 63; values from -2^(B-1) to 2^(B-1) - 1.
 
+    Raises:
+        ValueError: ``bits`` outside this range, or no integer.
+
     Example:
         >>> import numpy as np
         >>> wire = IntegerWire(bits=5)

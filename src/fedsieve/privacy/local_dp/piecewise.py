@@ -44,6 +44,9 @@ class Piecewise(IntervalMechanism):
         epsilon: Budget of one number, in [1e-6, 20].
         shape: t from 1e-50 to 1e50; ``None`` is e^(epsilon / 2).
 
+    Raises:
+        ValueError: An argument outside these ranges.
+
     Example:
         >>> Piecewise(epsilon=2.0).privatize([0.0, 1.0], np.random.default_rng(0)).round(3)
         array([0.159, 1.314])

@@ -47,6 +47,9 @@ class ThreeOutputs(IntervalMechanism):
         silence: a = P(0 | 0), in [0, E / (E + 2)]; ``None`` takes the value of least worst-case
             variance.
 
+    Raises:
+        ValueError: An argument outside these ranges.
+
     Example:
         >>> ThreeOutputs(epsilon=2.0).privatize([0.0, 1.0, 1.0], np.random.default_rng(2)).round(3)
         array([0.  , 1.47, 1.47])

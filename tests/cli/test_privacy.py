@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from fedsieve.cli import main
 from fedsieve.privacy import (
     ClientLedger,
     Limits,
@@ -25,46 +22,28 @@ from fedsieve.privacy import (
     published,
 )
 from fedsieve.privacy.guarantee import kept_variance
+from tests.cli.telling import Told
 
 JOB = ("--noise-multiplier", "10", "--sampling-rate", "1", "--delta", "1e-5")
 SAID = ("unit: record", "one record added or removed", "delta = 1e-05", "no sampling", "exact")
 
 
 @pytest.fixture
-def call(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Callable[..., SimpleNamespace]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*words: str) -> SimpleNamespace:
-        code = main(("privacy", *words))
-        return SimpleNamespace(code=code, **capsys.readouterr()._asdict())
-
-    return run
+def call(call: Callable[..., Told]) -> Callable[..., Told]:
+    """Run one of the commands of ``fedsieve privacy``."""
+    return lambda *words: call("privacy", *words)
 
 
-@pytest.fixture(scope="session")
-def invent(root: Path) -> Callable[..., Path]:
-    where = root / "tests" / "experiments" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("invented_runs_of_privacy", where)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.invent  # type: ignore[no-any-return]
-
-
-def refused(told: SimpleNamespace) -> str:
+def refused(told: Told) -> str:
     assert (told.code, told.out, told.err.count("\n")) == (2, "", 1)
     return str(told.err)
 
 
-def test_rounds(call: Callable[..., SimpleNamespace]) -> None:
+def test_rounds(call: Callable[..., Told]) -> None:
     told = call("rounds", "--epsilon", "4", *JOB)
     most = max_steps(4.0, 10.0, 1.0, 1e-5)
     assert told.code == 0
-    assert told.out.startswith(f"{most} rounds of 1 noisy releases fit")
+    assert told.out.startswith(f"{most} rounds of 1 noisy release fit")
     for words in SAID:
         assert words in told.out
     found = json.loads(call("rounds", "--epsilon", "4", *JOB, "--local-steps", "5", "--json").out)
@@ -76,7 +55,7 @@ def test_rounds(call: Callable[..., SimpleNamespace]) -> None:
     assert "unit: client" in client
 
 
-def test_rate(call: Callable[..., SimpleNamespace]) -> None:
+def test_rate(call: Callable[..., Told]) -> None:
     job = ("--epsilon", "2", "--noise-multiplier", "8", "--steps", "100", "--delta", "1e-5")
     found = json.loads(call("rate", *job, "--json").out)
     assert found["sampling_rate"] == max_sampling_rate(2.0, 8.0, 100, 1e-5)
@@ -88,7 +67,7 @@ def test_rate(call: Callable[..., SimpleNamespace]) -> None:
 
 
 @pytest.mark.parametrize("law", ["gaussian", "discrete-gaussian", "skellam"])
-def test_every_command_knows_the_law(call: Callable[..., SimpleNamespace], law: str) -> None:
+def test_every_command_knows_the_law(call: Callable[..., Told], law: str) -> None:
     given = ("--noise", law, "--delta", "1e-5", "--json")
     noise = law, kept_variance(law)  # type: ignore[arg-type]
     sigma, q = ("--noise-multiplier", "10"), ("--sampling-rate", "1")
@@ -110,11 +89,11 @@ def test_every_command_knows_the_law(call: Callable[..., SimpleNamespace], law: 
         4.0, 10.0, 100, 1e-5, "add-remove", *noise
     )
     (row,) = told("table", *sigma, *q, *steps)
-    assert row["epsilon"] == own  # type: ignore[index]
+    assert row["epsilon"] == own  # type: ignore[index, comparison-overlap]
 
 
 @pytest.mark.parametrize("way", ["shuffled", "random-allocation"])
-def test_sampling_by_epochs(call: Callable[..., SimpleNamespace], way: Sampling) -> None:
+def test_sampling_by_epochs(call: Callable[..., Told], way: Sampling) -> None:
     """Thirty steps begin two epochs of twenty."""
     job = ("--sampling-rate", "0.05", "--steps", "30", "--delta", "1e-5", "--relation", "zero-out")
     given = (*job, "--sampling", way, "--json")
@@ -137,14 +116,14 @@ def test_sampling_by_epochs(call: Callable[..., SimpleNamespace], way: Sampling)
     ],
 )
 def test_sampling_without_a_valid_accounting_is_refused(
-    call: Callable[..., SimpleNamespace], changed: tuple[str, ...], told: str
+    call: Callable[..., Told], changed: tuple[str, ...], told: str
 ) -> None:
     job = ("--sampling-rate", "0.05", "--steps", "30", "--delta", "1e-5")
     assert told in refused(call("epsilon", "--noise-multiplier", "2", *job, *changed))
     assert told in refused(call("noise", "--epsilon", "2", *job, *changed))
 
 
-def test_skellam_noise_of_few_units_costs_more(call: Callable[..., SimpleNamespace]) -> None:
+def test_skellam_noise_of_few_units_costs_more(call: Callable[..., Told]) -> None:
     job = (*JOB, "--steps", "100", "--noise", "skellam")
     told = call("epsilon", *job, "--variance", "50").out
     assert "Skellam releases with noise multiplier 10 and variance 50 or more" in told
@@ -157,7 +136,7 @@ def test_skellam_noise_of_few_units_costs_more(call: Callable[..., SimpleNamespa
 
 @pytest.mark.parametrize("target", ["1e-6", "3e-9", "0.00012"])
 def test_a_printed_epsilon_is_never_smaller_than_the_true_one(
-    call: Callable[..., SimpleNamespace], target: str
+    call: Callable[..., Told], target: str
 ) -> None:
     job = ("noise", "--epsilon", target, "--sampling-rate", "1", "--steps", "3", "--delta", "1e-7")
     true = json.loads(call(*job, "--json").out)["epsilon"]
@@ -166,7 +145,7 @@ def test_a_printed_epsilon_is_never_smaller_than_the_true_one(
     assert printed <= 1.001 * float(target)
 
 
-def test_table(call: Callable[..., SimpleNamespace]) -> None:
+def test_table(call: Callable[..., Told]) -> None:
     grid = ("--epsilon", "1", "--epsilon", "8", "--sampling-rate", "1", "--steps", "100")
     told = call("table", *grid, "--relation", "add-remove", "--relation", "replace-one")
     assert told.code == 0
@@ -179,7 +158,7 @@ def test_table(call: Callable[..., SimpleNamespace]) -> None:
     assert {"unit", "relation", "delta", "sampling", "accountant"} <= set(found[0])
 
 
-def test_published(call: Callable[..., SimpleNamespace]) -> None:
+def test_published(call: Callable[..., Told]) -> None:
     told = call("published")
     text = " ".join(told.out.split())
     assert told.code == 0
@@ -206,7 +185,7 @@ def client(tmp_path: Path) -> Path:
     return path
 
 
-def test_ledger(call: Callable[..., SimpleNamespace], client: Path) -> None:
+def test_ledger(call: Callable[..., Told], client: Path) -> None:
     told = call("ledger", str(client))
     text = " ".join(told.out.split())
     assert told.code == 0
@@ -224,7 +203,17 @@ def test_ledger(call: Callable[..., SimpleNamespace], client: Path) -> None:
     assert [one["left"][0]["messages"] for one in other] == [14, 18]
 
 
-def test_ledger_refuses(call: Callable[..., SimpleNamespace], client: Path) -> None:
+def test_what_is_left_of_a_ledger_in_epochs(call: Callable[..., Told], client: Path) -> None:
+    asked = ("--noise-multiplier", "20", "--sampling-rate", "0.1", "--steps", "15")
+    told = " ".join(
+        call("ledger", str(client), *asked, "--sampling", "random-allocation").out.split()
+    )
+    assert "of 2 epochs, Gaussian noise of multiplier 20, random-allocation, 10 steps an" in told
+    error = refused(call("ledger", str(client), *asked, "--sampling", "shuffled"))
+    assert "relation='add-remove' with sampling='shuffled'" in error
+
+
+def test_ledger_refuses(call: Callable[..., Told], client: Path) -> None:
     assert "nothing.db is no file" in refused(call("ledger", "nothing.db"))
     half = ("ledger", str(client), "--noise-multiplier", "20")
     assert "needs both, or neither" in refused(call(*half))
@@ -235,7 +224,7 @@ def test_ledger_refuses(call: Callable[..., SimpleNamespace], client: Path) -> N
     assert "not a database" in told.err
 
 
-def test_curve(call: Callable[..., SimpleNamespace], tmp_path: Path) -> None:
+def test_curve(call: Callable[..., Told], tmp_path: Path) -> None:
     told = call("curve", *JOB, "--rounds", "100", "--out", "there/curve.png")
     assert (told.code, told.err) == (0, "wrote there/curve.png\n")
     assert (tmp_path / "there" / "curve.png").read_bytes().startswith(b"\x89PNG")
@@ -271,16 +260,14 @@ def test_curve(call: Callable[..., SimpleNamespace], tmp_path: Path) -> None:
         (("explain", "nowhere"), "nowhere holds no run"),
     ],
 )
-def test_bad_input_is_refused(
-    call: Callable[..., SimpleNamespace], words: tuple[str, ...], part: str
-) -> None:
+def test_bad_input_is_refused(call: Callable[..., Told], words: tuple[str, ...], part: str) -> None:
     assert part in refused(call(*words))
 
 
 def test_explain_tells_what_was_paid_for_and_flags_what_was_not(
-    call: Callable[..., SimpleNamespace], invent: Callable[..., Path], tmp_path: Path
+    call: Callable[..., Told], invented: Callable[..., Path], tmp_path: Path
 ) -> None:
-    run = invent(tmp_path / "private", rounds=3)
+    run = invented(tmp_path / "private", rounds=3)
     told = call("explain", str(run))
     text = " ".join(told.out.split()).replace("- ", "-")  # words that were broken
     assert told.code == 0
@@ -300,12 +287,12 @@ def test_explain_tells_what_was_paid_for_and_flags_what_was_not(
 
 
 def test_explain_without_privacy_or_with_a_seed_or_unfinished(
-    call: Callable[..., SimpleNamespace], invent: Callable[..., Path], tmp_path: Path
+    call: Callable[..., Told], invented: Callable[..., Path], tmp_path: Path
 ) -> None:
-    open_ = json.loads(call("explain", str(invent(tmp_path / "o", private=False)), "--json").out)
+    open_ = json.loads(call("explain", str(invented(tmp_path / "o", private=False)), "--json").out)
     assert open_["released"][0]["kind"] == "unprotected"
     assert "no epsilon holds" in open_["released"][0]["cost"]
-    half = invent(tmp_path / "h", rounds=2, finished=False)
+    half = invented(tmp_path / "h", rounds=2, finished=False)
     assert "ledger.jsonl holds what was spent" in " ".join(call("explain", str(half)).out.split())
     manifest = json.loads((half / "manifest.json").read_text())
     manifest["seeds"]["noise_seed"] = 7
@@ -317,9 +304,9 @@ def test_explain_without_privacy_or_with_a_seed_or_unfinished(
 
 @pytest.mark.parametrize("words", [("rounds", "--epsilon", "4", *JOB), ("explain", "DIR")])
 def test_neither_torch_nor_matplotlib_is_loaded(
-    invent: Callable[..., Path], tmp_path: Path, words: tuple[str, ...]
+    invented: Callable[..., Path], tmp_path: Path, words: tuple[str, ...]
 ) -> None:
-    run = str(invent(tmp_path / "run", rounds=2))
+    run = str(invented(tmp_path / "run", rounds=2))
     line = ["privacy", *(run if word == "DIR" else word for word in words)]
     code = (
         f"import sys; from fedsieve.cli import main; code = main({line!r});"
@@ -339,7 +326,7 @@ def test_curve_needs_no_torch(tmp_path: Path) -> None:
 
 
 def test_no_round_that_fits_is_told_with_what_one_costs(
-    call: Callable[..., SimpleNamespace],
+    call: Callable[..., Told],
 ) -> None:
     job = (
         "--epsilon",
@@ -353,14 +340,12 @@ def test_no_round_that_fits_is_told_with_what_one_costs(
     )
     told = call("rounds", *job).out
     assert told.startswith(
-        "0 rounds fit within epsilon=0.01: one of 1 noisy releases costs epsilon = "
+        "0 rounds fit within epsilon=0.01: one of 1 noisy release costs epsilon = "
     )
 
 
 @pytest.mark.parametrize("command", ["rounds", "rate", "table"])
-def test_every_calibration_knows_shuffled_batches(
-    call: Callable[..., SimpleNamespace], command: str
-) -> None:
+def test_every_calibration_knows_shuffled_batches(call: Callable[..., Told], command: str) -> None:
     job = ["--epsilon", "2", "--noise-multiplier", "4", "--relation", "zero-out", "--delta", "1e-5"]
     job += ["--steps", "100"] if command == "rate" else ["--sampling-rate", "0.1"]
     assert "shuffled batches" in call(command, *job, "--sampling", "shuffled").out
