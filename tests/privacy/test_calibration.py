@@ -205,3 +205,8 @@ def test_knobs_keep_epochs_whole_and_leave_out_what_has_no_statement():
 def test_impossible_arguments_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_delta_that_allows_no_noise_at_all_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^delta=1e-05 is no less than .*sampling_rate=1e-06"):
+        noise_multiplier(1.0, 1e-6, 5, 1e-5)

@@ -60,7 +60,11 @@ class MoNNA(Nearest):
         return minority(n)
 
     def check(self, n: int) -> None:
-        """Refuse 2f >= n, and a pivot that is no row."""
+        """Refuse 2f >= n, and a pivot that is no row.
+
+        Raises:
+            ValueError: Either is the case.
+        """
         super().check(n)
         if self.pivot >= n:
             raise ValueError(f"pivot={self.pivot} with n={n} clients; allowed are 0..{n - 1}")

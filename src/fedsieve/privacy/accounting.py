@@ -54,7 +54,7 @@ from fedsieve.privacy.guarantee import (
 GAUSSIAN = "exact Gaussian (Balle and Wang)"
 PLD = "PLD (dp-accounting, pessimistic)"
 RDP = "RDP (exact divergences)"
-KNOWN = "exact Gaussian (of known draws)"
+KNOWN = "known draws (Gaussian, Chernoff)"
 RDP_INTEGER = "RDP at integer orders (sampled integer noise)"
 RDP_ALLOCATION = "RDP at integer orders (random allocation, exact in both directions)"
 NOTHING = "none needed: nothing was released"

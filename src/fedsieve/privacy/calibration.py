@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from fedsieve.privacy._known import never
 from fedsieve.privacy._pld import COARSE, FINE, ROUGH
 from fedsieve.privacy._search import largest, least_feasible
 from fedsieve.privacy.accounting import epsilon_of
@@ -107,7 +108,8 @@ def noise_multiplier(
         sampling: How records come to the steps.
 
     Raises:
-        ValueError: An argument out of range.
+        ValueError: An argument out of range, or a delta that allows to send every record in the
+            clear that is ever used.
 
     Example:
         >>> round(noise_multiplier(2.0, 0.01, 1000, 1e-5), 3)
@@ -118,6 +120,12 @@ def noise_multiplier(
     check_events([least], relation)
     if steps == 0:
         raise ValueError("steps=0 releases nothing and needs no noise; steps must be >= 1")
+    if never((least,), delta):
+        raise ValueError(
+            f"delta={delta!r} is no less than the probability that a record is ever used "
+            f"(sampling_rate={sampling_rate!r}, steps={steps}), so that no noise at all would do; "
+            "choose delta far below one in the number of records"
+        )
 
     def at(log_sigma: float) -> Event:
         return replace(least, noise_multiplier=math.exp(min(log_sigma, 709.0)))
