@@ -212,8 +212,8 @@ def weighted_sum(w: FloatArray, rows: Tensor) -> Tensor:
     if rows.dtype == torch.float64 or (
         sizes.max(initial=1) <= LARGEST_WEIGHT and sizes.min(initial=1) >= 1 / LARGEST_WEIGHT
     ):
-        here = rows.device.type == "cpu" and w.ndim == 1
-        kernel = summing_kernel(summed_columns, rows.numel()) if here else None
+        entries = rows.numel() if rows.device.type == "cpu" and w.ndim == 1 else 0
+        kernel = summing_kernel(summed_columns, entries)
         if kernel is None:
             return torch.from_numpy(w).to(rows) @ rows
         return _in_own_threads(kernel, w, rows.contiguous())

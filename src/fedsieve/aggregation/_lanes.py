@@ -27,6 +27,7 @@ BYTES = 8  # of a float64
 LANES = 8  # one register of AVX-512, two of AVX2
 TILE = 256  # columns; constant, so that the compiler knows the trip count
 STEPS = TILE // LANES
+SPAN = 2 * LANES
 REGISTERS = 4  # rows and columns of a block of the product
 BLOCK = 1 << 18  # entries upcast to float64 at a time: 2 MiB, inside the second-level cache
 TILES = 8  # at least, so that numpy's inner loops are not too short
@@ -91,6 +92,20 @@ def add_fan(A: FloatArray, i: int, B: FloatArray, j: int, out: FloatArray, at: i
     _add(FAN, A, i, B, j, out, at)
 
 
+def add_rows(W: FloatArray, i: int, rows: FloatArray, out: FloatArray) -> None:
+    """Put sum_j W[i + r, j] rows[j] into out[r], for `REGISTERS` rows of W.
+
+    Args:
+        W: Weights, (., n).
+        i: The first row of W.
+        rows: (n, w), w a multiple of `SPAN`.
+        out: (`REGISTERS`, w).
+    """
+    out[:] = 0
+    for weights, row in zip(W[i : i + REGISTERS].T, rows, strict=True):
+        out += weights[:, None] * row
+
+
 def _add(
     pairs: Pairs, A: FloatArray, i: int, B: FloatArray, j: int, out: FloatArray, at: int
 ) -> None:
@@ -101,8 +116,14 @@ def _add(
 
 @cache
 def teach() -> None:
-    """Tell numba what the three are in compiled code."""
+    """Tell numba what these four are in compiled code."""
     from numba.extending import overload
+
+    mixing = _mixing_instructions()
+
+    @overload(add_rows, strict=False)  # type: ignore[untyped-decorator]
+    def mixed(W: Any, i: Any, rows: Any, out: Any) -> Callable[..., None]:  # noqa: ARG001
+        return lambda W, i, rows, out: mixing(W, i, rows, out)
 
     for function, pairs in ((add_grid, GRID), (add_diagonal, DIAGONAL), (add_fan, FAN)):
         overload(function, strict=False)(_calling(_instructions(pairs)))
@@ -180,5 +201,58 @@ def _instructions(pairs: Pairs) -> Any:
     ) -> tuple[Any, Callable[..., Any]]:
         del i, j, at
         return types.void(A, types.intp, B, types.intp, out, types.intp), generate
+
+    return instructions
+
+
+def _mixing_instructions() -> Any:
+    """Sums of rows, `REGISTERS` of them by `SPAN` columns side by side in registers."""
+    from llvmlite import ir
+    from numba import types
+    from numba.core import cgutils
+    from numba.extending import intrinsic
+
+    word, index = ir.IntType(64), ir.IntType(32)
+    vector = ir.VectorType(ir.DoubleType(), LANES)
+    places = [(r, v) for r in range(REGISTERS) for v in range(SPAN // LANES)]
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> None:
+        W, rows, out = (
+            context.make_array(signature.args[p])(context, builder, args[p]) for p in (0, 2, 3)
+        )
+        n, width = cgutils.unpack_tuple(builder, rows.shape)
+
+        def at(array: Any, row: Any, length: Any, column: Any) -> Any:
+            return builder.gep(array.data, [builder.add(builder.mul(row, length), column)])
+
+        def lanes(array: Any, row: Any, column: Any) -> Any:
+            return builder.bitcast(at(array, row, width, column), vector.as_pointer())
+
+        def everywhere(weight: Any) -> Any:
+            one = builder.insert_element(ir.Constant(vector, ir.Undefined), weight, index(0))
+            chosen = ir.Constant(ir.VectorType(index, LANES), [0] * LANES)
+            return builder.shuffle_vector(one, one, chosen)
+
+        sums = {place: cgutils.alloca_once(builder, vector) for place in places}
+        with cgutils.for_range(builder, builder.udiv(width, word(SPAN))) as span:
+            left = builder.mul(span.index, word(SPAN))
+            columns = [builder.add(left, word(v * LANES)) for v in range(SPAN // LANES)]
+            for each in sums.values():
+                builder.store(ir.Constant(vector, [0.0] * LANES), each)
+            with cgutils.for_range(builder, n) as loop:
+                x = [builder.load(lanes(rows, loop.index, c), align=BYTES) for c in columns]
+                for r in range(REGISTERS):
+                    place = at(W, builder.add(args[1], word(r)), n, loop.index)
+                    weight = everywhere(builder.load(place))
+                    for v, part in enumerate(x):
+                        total = builder.load(sums[r, v])
+                        builder.store(builder.fadd(total, builder.fmul(weight, part)), sums[r, v])
+            for (r, v), each in sums.items():
+                builder.store(builder.load(each), lanes(out, word(r), columns[v]), align=BYTES)
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def instructions(_: Any, W: Any, i: Any, rows: Any, out: Any) -> tuple[Any, Callable[..., Any]]:
+        del i
+        return types.void(W, types.intp, rows, out), generate
 
     return instructions

@@ -19,11 +19,11 @@ from torch import Tensor, from_numpy
 from fedsieve.aggregation._compiled import summing_kernel
 from fedsieve.aggregation._compiled_gram import squared_norms
 from fedsieve.aggregation._door import FloatArray
+from fedsieve.aggregation._lanes import REGISTERS, add_rows
 from fedsieve.aggregation._sorting import blocks
 from fedsieve.aggregation._threads import added, summed
 
-TILE = 128  # columns; constant, so that the compiler knows the trip count
-REGISTERS = 4  # rows added at a time to what is made of them
+TILE = 128  # columns, mixed in the first-level cache
 STRETCH = 4096  # columns of one sum of rows, which stays in the first-level cache
 
 
@@ -90,31 +90,21 @@ def mixed_columns(
 ) -> None:
     """Fill `out` with s M X from column `start` on."""
     (r, n), width = M.shape, out.shape[1]
-    padded = (n + REGISTERS - 1) // REGISTERS * REGISTERS
-    W = np.zeros((r + 1, padded))
-    W[:r, :n] = M
-    tile = np.zeros((padded, TILE))
-    sums = np.zeros((2, TILE))
+    W = np.zeros((r + REGISTERS, n))
+    for i in range(r):  # number by number: the compiler takes seconds over an assignment of arrays
+        for j in range(n):
+            W[i, j] = M[i, j]
+    tile = np.zeros((n, TILE))
+    sums = np.zeros((REGISTERS, TILE))
     for left in range(0, width, TILE):
         size = min(TILE, width - left)
         for j in range(n):  # through views: an index that might be negative costs the vector loop
             source, target = X[j, start + left : start + left + size], tile[j]
             for c in range(size):
                 target[c] = source[c]
-        for i in range(0, r, 2):  # two at a time, as every entry of the tile is loaded anew
-            y, z = sums[0], sums[1]
-            for c in range(TILE):
-                y[c] = 0
-                z[c] = 0
-            for j in range(0, padded, REGISTERS):
-                x0, x1, x2, x3 = tile[j], tile[j + 1], tile[j + 2], tile[j + 3]
-                v0, v1, v2, v3 = W[i, j], W[i, j + 1], W[i, j + 2], W[i, j + 3]
-                w0, w1, w2, w3 = W[i + 1, j], W[i + 1, j + 1], W[i + 1, j + 2], W[i + 1, j + 3]
-                for c in range(TILE):
-                    a0, a1, a2, a3 = x0[c], x1[c], x2[c], x3[c]
-                    y[c] = y[c] + v0 * a0 + v1 * a1 + v2 * a2 + v3 * a3  # one after another
-                    z[c] = z[c] + w0 * a0 + w1 * a1 + w2 * a2 + w3 * a3
-            for row in range(i, min(i + 2, r)):
+        for i in range(0, r, REGISTERS):
+            add_rows(W, i, tile, sums)
+            for row in range(i, min(i + REGISTERS, r)):
                 source, target = sums[row - i], out[row, left : left + size]
                 for c in range(size):
                     target[c] = s[row, 0] * source[c]

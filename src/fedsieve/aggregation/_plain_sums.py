@@ -1,7 +1,7 @@
 """The sums of the compiled kernels in numpy, to the same bits, for where numba is not installed.
 
-Each function does what the kernel of its name does, in the order that `_lanes` sets down. The
-compiled Gram takes a tenth of the time, and so does BLAS, whose order nobody promises.
+Each function does what the kernel of its name does, in the order that `_lanes` sets down. The Gram
+takes some tens of times longer than compiled, or than by BLAS, whose order nobody promises.
 """
 
 from __future__ import annotations
