@@ -12,6 +12,7 @@ from fedsieve.aggregation import (
     Median,
     TrimmedMean,
     _compiled,
+    _plain_sums,
     _sorting,
 )
 from fedsieve.aggregation._gram import weighted_sum
@@ -33,6 +34,9 @@ def test_the_kernel_multiplies(r, n, k):
     out = np.full((r, k), np.nan)
     s = rng.normal(size=(r, 1))
     mixed_columns(M, s, X, 3, out)
+    plain = np.full((r, k), np.nan)
+    _plain_sums.mixed_columns(M, s, X, 3, plain)
+    assert np.array_equal(out, plain)
     np.testing.assert_allclose(out, s * M @ X[:, 3:], atol=1e-12)
     vector = np.full(k, np.nan)
     summed_columns(M[0], X[:, 3:], vector, 0, k)

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsieve.aggregation._prefetch import LINE, prefetch, teach
+from fedsieve.aggregation import _lanes, _plain_sums, _prefetch
+from fedsieve.aggregation._prefetch import LINE, prefetch
 
 TILE = 128  # columns; constant, so that the compiler knows the trip count
 STRETCH = 2048  # columns copied at a time: shorter reads of every row leave the memory waiting
@@ -43,24 +44,24 @@ def kernel(function: Kernel, entries: int) -> Kernel | None:
 
 
 def summing_kernel(function: Kernel, entries: int) -> Kernel | None:
-    """The same for sums that the compiler may reorder, which changes their last bits.
+    """The same for sums, which depend on their order; ``None`` if it is not worth it.
 
-    So that these do not depend on what was computed before, it serves large work only.
+    Without numba its namesake in `_plain_sums` takes its place, to the same bits. Small work is
+    left to BLAS and einsum, with numba or without, whatever was computed before.
     """
     if entries < WORTH_COMPILING:
         return None
-    if function not in _loaded:
-        _loaded[function] = _compile(function, fastmath={"reassoc", "contract", "nsz"})
-    return _loaded[function]
+    return kernel(function, entries) or getattr(_plain_sums, function.__name__)
 
 
-def _compile(function: Kernel, **options: Any) -> Kernel | None:
+def _compile(function: Kernel) -> Kernel | None:
     try:
         from numba import njit
     except ImportError:
         return None
-    teach()
-    options |= {"nogil": True, "error_model": "numpy"}
+    _prefetch.teach()
+    _lanes.teach()
+    options = {"nogil": True, "error_model": "numpy"}
     try:
         compiled = njit(cache=True, **options)(function)
     except RuntimeError:  # no folder can be written to: compile in every process

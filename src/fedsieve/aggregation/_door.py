@@ -17,9 +17,9 @@ from torch import Tensor
 
 from fedsieve.aggregation._compiled import summing_kernel
 from fedsieve.aggregation._compiled_gram import squared_norms
+from fedsieve.aggregation._lanes import FloatArray as FloatArray
 from fedsieve.aggregation._threads import summed
 
-FloatArray = NDArray[np.float64]
 Vector = Tensor | NDArray[np.floating]
 ClientWeights = Vector | Sequence[float]
 KINDS = (torch.float32, torch.float64, np.dtype(np.float32), np.dtype(np.float64))
@@ -228,12 +228,12 @@ def row_norms(stack: Tensor) -> FloatArray:
     if stack.device.type != "cpu":
         norms: FloatArray = torch.linalg.vector_norm(stack, dim=1).double().cpu().numpy()
         return norms
-    compiled = summing_kernel(squared_norms, stack.numel())
-    X = (stack if compiled is None else stack.contiguous()).numpy()
+    kernel = summing_kernel(squared_norms, stack.numel())
+    X = (stack if kernel is None else stack.contiguous()).numpy()
 
     def work(start: int, stop: int) -> FloatArray:
-        if compiled is not None:
-            return np.asarray(compiled(X, start, stop))
+        if kernel is not None:
+            return np.asarray(kernel(X, start, stop))
         # no BLAS: it would call its own threads for each row
         return np.asarray(np.einsum("ij,ij->i", X[:, start:stop], X[:, start:stop]), np.float64)
 

@@ -101,18 +101,18 @@ def _centred(X: Tensor, A: Tensor, reference: int, scale: float) -> FloatArray:
     """Gram of (the rows of X, then A, minus row `reference` of X) / scale."""
     if X.device.type != "cpu":
         return _on_device(X, A, reference, scale)
-    compiled = summing_kernel(centred_gram, X.numel() + A.numel())
-    if compiled is None:
-        return _in_numpy(X.numpy(), A.numpy(), reference, scale)
+    kernel = summing_kernel(centred_gram, X.numel() + A.numel())
+    if kernel is None:
+        return _by_blas(X.numpy(), A.numpy(), reference, scale)
     first, then = X.contiguous().numpy(), A.contiguous().numpy()
 
     def work(start: int, stop: int) -> FloatArray:
-        return np.asarray(compiled(first, then, reference, scale, start, stop))
+        return np.asarray(kernel(first, then, reference, scale, start, stop))
 
     return summed(work, X.shape[1], len(X) + len(A))
 
 
-def _in_numpy(X: NDArray[Any], A: NDArray[Any], reference: int, scale: float) -> FloatArray:
+def _by_blas(X: NDArray[Any], A: NDArray[Any], reference: int, scale: float) -> FloatArray:
     """The same block by block, by the threads of numpy's BLAS alone."""
     (m, k), n = X.shape, len(X) + len(A)
     width = max(BLOCK // n, 1)
@@ -152,12 +152,12 @@ def spokes(X: Tensor, y: Tensor, scale: float) -> FloatArray:
             _spokes(X[:, columns].double() / scale, y[columns].double() / scale).cpu().numpy()
             for columns in blocks(0, k, n, on_cpu=False)
         )
-    compiled = summing_kernel(norms_and_dots, X.numel()) if scale == 1 else None
-    rows, other = (X if compiled is None else X.contiguous()).numpy(), y.contiguous().numpy()
+    kernel = summing_kernel(norms_and_dots, X.numel()) if scale == 1 else None
+    rows, other = (X if kernel is None else X.contiguous()).numpy(), y.contiguous().numpy()
 
     def work(start: int, stop: int) -> FloatArray:
-        if compiled is not None:
-            return np.asarray(compiled(rows, other, start, stop))
+        if kernel is not None:
+            return np.asarray(kernel(rows, other, start, stop))
         parts = (
             (rows[:, columns].astype(np.float64) / scale, other[columns].astype(np.float64) / scale)
             for columns in blocks(start, stop, n)
@@ -212,22 +212,22 @@ def weighted_sum(w: FloatArray, rows: Tensor) -> Tensor:
     if rows.dtype == torch.float64 or (
         sizes.max(initial=1) <= LARGEST_WEIGHT and sizes.min(initial=1) >= 1 / LARGEST_WEIGHT
     ):
-        here = rows.device.type == "cpu" and w.ndim == 1
-        compiled = summing_kernel(summed_columns, rows.numel()) if here else None
-        if compiled is None:
+        entries = rows.numel() if rows.device.type == "cpu" and w.ndim == 1 else 0
+        kernel = summing_kernel(summed_columns, entries)
+        if kernel is None:
             return torch.from_numpy(w).to(rows) @ rows
-        return _in_own_threads(compiled, w, rows.contiguous())
+        return _in_own_threads(kernel, w, rows.contiguous())
     wide, out = torch.from_numpy(w).to(rows.device), rows.new_empty(*w.shape[:-1], rows.shape[1])
     for columns in blocks(0, rows.shape[1], len(rows), on_cpu=rows.device.type == "cpu"):
         out[..., columns] = wide @ rows[:, columns].double()
     return out
 
 
-def _in_own_threads(compiled: Kernel, w: FloatArray, rows: Tensor) -> Tensor:
+def _in_own_threads(kernel: Kernel, w: FloatArray, rows: Tensor) -> Tensor:
     """``w^T X`` without torch's threads, which would keep the next ones waiting: see `_threads`."""
     X = rows.numpy()
     out, w = np.empty(X.shape[1], X.dtype), w.astype(X.dtype)
-    in_threads(lambda start, stop: compiled(w, X, out, start, stop), X.shape[1], len(X))
+    in_threads(lambda start, stop: kernel(w, X, out, start, stop), X.shape[1], len(X))
     return torch.from_numpy(out)
 
 

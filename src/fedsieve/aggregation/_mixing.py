@@ -2,9 +2,9 @@
 
 What comes after a mixing and needs no more than a block of columns never sees a second stack. Where
 numba is installed (extra ``fast``) a block is mixed tile by tile in the first-level cache, which
-beats BLAS on so few rows; where not, BLAS multiplies. Sums are taken in float64 and rounded once:
-mixed rows are often equal, or equally far from another, by what they are made of, and the order of
-a float32 sum would tell them apart.
+beats BLAS on so few rows; where not, numpy mixes it to the same bits. Small stacks are left to
+BLAS. Sums are taken in float64 and rounded once: mixed rows are often equal, or equally far from
+another, by what they are made of, and the order of a float32 sum would tell them apart.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from torch import Tensor, from_numpy
 from fedsieve.aggregation._compiled import summing_kernel
 from fedsieve.aggregation._compiled_gram import squared_norms
 from fedsieve.aggregation._door import FloatArray
+from fedsieve.aggregation._lanes import REGISTERS, add_rows
 from fedsieve.aggregation._sorting import blocks
 from fedsieve.aggregation._threads import added, summed
 
-TILE = 128  # columns; constant, so that the compiler knows the trip count
-REGISTERS = 4  # rows added at a time to what is made of them
+TILE = 128  # columns, mixed in the first-level cache
 STRETCH = 4096  # columns of one sum of rows, which stays in the first-level cache
 
 
@@ -52,17 +52,17 @@ def mixed_blocks(
     rows = X.numpy()
     factors = np.diagonal(M).astype(rows.dtype)[:, None]
     alone = r == n and np.count_nonzero(M - np.diag(np.diagonal(M))) == 0  # rows are scaled only
-    compiled = None if alone else summing_kernel(mixed_columns, X.numel())
+    kernel = None if alone else summing_kernel(mixed_columns, X.numel())
     parts = list(blocks(start, stop, r + n))
     space = np.empty((r, parts[0].stop - start), rows.dtype)
     for columns in parts:
         block = space[:, : columns.stop - columns.start]
         if alone:
             np.multiply(rows[:, columns], factors, out=block)
-        elif compiled is None:
+        elif kernel is None:
             block[:] = s * (W @ rows[:, columns].astype(np.float64))
         else:
-            compiled(W, s, rows, columns.start, block)
+            kernel(W, s, rows, columns.start, block)
         yield columns, from_numpy(block)
 
 
@@ -90,31 +90,21 @@ def mixed_columns(
 ) -> None:
     """Fill `out` with s M X from column `start` on."""
     (r, n), width = M.shape, out.shape[1]
-    padded = (n + REGISTERS - 1) // REGISTERS * REGISTERS
-    W = np.zeros((r + 1, padded))
-    W[:r, :n] = M
-    tile = np.zeros((padded, TILE))
-    sums = np.zeros((2, TILE))
+    W = np.zeros((r + REGISTERS, n))
+    for i in range(r):  # number by number: the compiler takes seconds over an assignment of arrays
+        for j in range(n):
+            W[i, j] = M[i, j]
+    tile = np.zeros((n, TILE))
+    sums = np.zeros((REGISTERS, TILE))
     for left in range(0, width, TILE):
         size = min(TILE, width - left)
         for j in range(n):  # through views: an index that might be negative costs the vector loop
             source, target = X[j, start + left : start + left + size], tile[j]
             for c in range(size):
                 target[c] = source[c]
-        for i in range(0, r, 2):  # two at a time, as every entry of the tile is loaded anew
-            y, z = sums[0], sums[1]
-            for c in range(TILE):
-                y[c] = 0
-                z[c] = 0
-            for j in range(0, padded, REGISTERS):
-                x0, x1, x2, x3 = tile[j], tile[j + 1], tile[j + 2], tile[j + 3]
-                v0, v1, v2, v3 = W[i, j], W[i, j + 1], W[i, j + 2], W[i, j + 3]
-                w0, w1, w2, w3 = W[i + 1, j], W[i + 1, j + 1], W[i + 1, j + 2], W[i + 1, j + 3]
-                for c in range(TILE):
-                    a0, a1, a2, a3 = x0[c], x1[c], x2[c], x3[c]
-                    y[c] += v0 * a0 + v1 * a1 + v2 * a2 + v3 * a3
-                    z[c] += w0 * a0 + w1 * a1 + w2 * a2 + w3 * a3
-            for row in range(i, min(i + 2, r)):
+        for i in range(0, r, REGISTERS):
+            add_rows(W, i, tile, sums)
+            for row in range(i, min(i + REGISTERS, r)):
                 source, target = sums[row - i], out[row, left : left + size]
                 for c in range(size):
                     target[c] = s[row, 0] * source[c]
@@ -135,7 +125,7 @@ def summed_columns(
             x2, x3 = X[i + 2, left:right], X[i + 3, left:right]
             w0, w1, w2, w3 = w[i], w[i + 1], w[i + 2], w[i + 3]
             for c in range(len(y)):
-                y[c] += w0 * x0[c] + w1 * x1[c] + w2 * x2[c] + w3 * x3[c]
+                y[c] = y[c] + w0 * x0[c] + w1 * x1[c] + w2 * x2[c] + w3 * x3[c]
         for i in range(n - n % REGISTERS, n):
             x, wi = X[i, left:right], w[i]
             for c in range(len(y)):
@@ -148,12 +138,12 @@ def squared_lengths(X: Tensor, scale: float = 1.0) -> FloatArray:
     if X.device.type != "cpu":
         parts = (X[:, columns].double() / scale for columns in blocks(0, k, n, on_cpu=False))
         return added(part.square_().sum(dim=1).cpu().numpy() for part in parts)
-    compiled = summing_kernel(squared_norms, X.numel()) if scale == 1 else None
-    rows = (X if compiled is None else X.contiguous()).numpy()
+    kernel = summing_kernel(squared_norms, X.numel()) if scale == 1 else None
+    rows = (X if kernel is None else X.contiguous()).numpy()
 
     def work(start: int, stop: int) -> FloatArray:
-        if compiled is not None:
-            return np.asarray(compiled(rows, start, stop))
+        if kernel is not None:
+            return np.asarray(kernel(rows, start, stop))
         parts = (rows[:, columns].astype(np.float64) / scale for columns in blocks(start, stop, n))
         return added(np.einsum("ij,ij->i", part, part) for part in parts)
 

@@ -40,13 +40,13 @@ def _squared_distances_to(point: Tensor, rows: Rows) -> FloatArray:
             for columns in blocks(0, k, n, on_cpu=False)
         )
         return added(part.square_().sum(dim=1).cpu().numpy() for part in parts)
-    compiled = summing_kernel(squared_offsets, X.numel()) if rows.scale == 1 else None
-    messages = (X if compiled is None else X.contiguous()).numpy()
+    kernel = summing_kernel(squared_offsets, X.numel()) if rows.scale == 1 else None
+    messages = (X if kernel is None else X.contiguous()).numpy()
     centre = point.contiguous().numpy()[0]
 
     def work(start: int, stop: int) -> FloatArray:
-        if compiled is not None:
-            return np.asarray(compiled(messages, centre, start, stop))
+        if kernel is not None:
+            return np.asarray(kernel(messages, centre, start, stop))
         squares = np.zeros(n)
         for columns in blocks(start, stop, n):
             offsets = messages[:, columns] - centre[columns].astype(np.float64)
