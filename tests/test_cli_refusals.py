@@ -41,7 +41,6 @@ RUN = {
     # weights and root records
     "aggregation.weight_cap=2": "nothing is capped",
     "aggregation.weights=sizes aggregation.weight_cap=0.5": "allowed is greater than or equal to 1",
-    "aggregation.weights=sizes aggregation.rule=bulyan": "has no weighted variant",
     "aggregation.rule=median aggregation.root_records=50": (
         "aggregation.root_records=50 with aggregation.rule='median': it looks at no records"
     ),
