@@ -147,8 +147,7 @@ def notes(board: Board) -> list[str]:
     ]
     if board.backdoors:
         told += [
-            "Success of a backdoor: how often the model gives its target class for test records "
-            + "of other classes that carry it, in %.",
+            "Success of a backdoor: share in % of its test records taken for the target class.",
             f"* and the column '{WORST} {SUCCESS}': the backdoor that succeeds most.",
         ]
     if 0 in board.fs:
