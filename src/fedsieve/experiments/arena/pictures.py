@@ -163,7 +163,7 @@ def breakdown(board: Board, attack: str | None = None, *, success: bool = False)
     ax.set_xlabel("share of malicious clients, f/n")
     ax.set_ylabel(_quantity(board, success))
     if board.task == "classification":
-        ax.set_ylim(0, 1.02)
+        ax.set_ylim(-0.02 if success else 0, 1.02)  # a backdoor may well fail altogether
     handles, labels = ax.get_legend_handles_labels()
     drawn.legend(handles, labels, loc="outside upper left", ncols=2, borderaxespad=0.2)
     return drawn
