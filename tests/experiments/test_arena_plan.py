@@ -143,3 +143,62 @@ def test_root_records_are_kept_for_those_rules_that_look_at_some():
     assert sizes == {"fltrust": 50, "mean": 0}
     assert plan.base().aggregation.root_records == 0
     assert plan.setup.aggregation.root_records == 50
+
+
+ALIE, CLIPPING = Cell("mean", "alie", 2, 1), Cell("nnm >> centered-clipping", "none", 2, 1)
+
+
+def test_options_go_to_those_that_know_them_and_to_nobody_else(planned, tmp_path: Path) -> None:
+    plan = planned(
+        "attack.strength=1.5",
+        "attack.warm_up=3",
+        "attack.stop=4",
+        "aggregation.tau=0.5",
+        "arena.rules=['mean','nnm >> centered-clipping']",
+        "arena.attacks=['alie','mimic']",
+    )
+    alie = plan.config(ALIE).attack
+    assert (alie.strength, alie.warm_up, alie.stop) == (1.5, None, 4)
+    mimic = plan.config(Cell("mean", "mimic", 2, 1)).attack
+    assert (mimic.strength, mimic.warm_up, mimic.stop) == (None, 3, 4)
+    assert plan.config(Cell("mean", "none", 2, 1)).attack.stop is None
+    assert plan.config(CLIPPING).aggregation.model_extra == {"tau": 0.5}
+    assert plan.config(ALIE).aggregation.model_extra == {}
+    base = plan.base()
+    assert (base.attack.stop, base.aggregation.model_extra) == (None, {})
+    (tmp_path / "again.toml").write_text(plan.dump())
+    assert load(tmp_path / "again.toml") == plan
+    changed = unlike(plan, planned(*(f"attack.{one}" for one in ("strength=1.5", "stop=5"))))
+    assert changed["attack.stop"] == ("4", "5")
+
+
+def test_the_runs_of_an_attack_that_does_not_take_an_option_are_not_defined(planned) -> None:
+    plan = planned("attack.strength=published", "arena.attacks=['alie','foe']")
+    assert plan.config(ALIE).attack.strength == "published"
+    with pytest.raises(ConfigError, match=r"attack\.name='foe': strength='published'"):
+        plan.config(Cell("mean", "foe", 2, 1))
+    denied = planned("attack.knowledge=[]", "arena.attacks=['alie','label-flip']")
+    assert denied.config(Cell("mean", "label-flip", 2, 1)).attack.knowledge == ()
+    with pytest.raises(ConfigError, match=r"attack\.knowledge=\[\]: attack\.name='alie' needs"):
+        denied.config(ALIE)
+
+
+@pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("attack.tail=0.1", r"attack\.tail=0\.1: none of arena\.attacks.*such as 'edge-case'"),
+        ("attack.start=9", r"attack\.start=9 with rounds=7: it would never begin"),
+        ("attack.knowledge=[]", "attack.name='alie' needs"),
+        ("aggregation.s=2", r"aggregation\.s=2: none of arena\.rules.*such as 'bucketing'"),
+        ("aggregation.tauu=2", r"unknown key aggregation\.tauu=2; did you mean aggregation\.tau"),
+        ("aggregation.zzz=2", r"aggregation\.zzz=2: none of arena\.rules"),
+    ],
+)
+def test_an_option_that_nobody_knows_or_takes_is_refused(planned, override: str, part: str) -> None:
+    with pytest.raises(ConfigError, match=part):
+        planned(override, "arena.attacks=['alie']")
+
+
+def test_a_rule_refuses_the_value_of_its_option(planned) -> None:
+    with pytest.raises(ConfigError, match=r"centered-clipping': tau=-1 must be"):
+        planned("aggregation.tau=-1", "arena.rules=['mean','centered-clipping']")

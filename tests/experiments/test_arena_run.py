@@ -133,6 +133,18 @@ def test_privacy_is_told_with_its_terms(file: Path, tmp_path: Path) -> None:
     assert "expected per step" in outcome.page.read_text()
 
 
+@pytest.fixture
+def call(capsys, monkeypatch, tmp_path: Path) -> Callable[..., tuple[int, str, str]]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*words: object) -> tuple[int, str, str]:
+        code = main(["arena", *map(str, words)])
+        return (code, *capsys.readouterr())
+
+    return run
+
+
 # ---------------------------------------------------------------------------------- interruptions
 
 
@@ -174,6 +186,40 @@ def test_another_plan_or_another_place_is_refused(file: Path, half: Path, tmp_pa
     run({"rounds": 1, "data": {"name": "digits"}, "model": {"name": "softmax"}}, tmp_path / "run")
     with pytest.raises(ConfigError, match="holds a finished run"):
         arena(load(file), tmp_path / "run")
+
+
+def test_an_arena_that_is_stopped_while_it_loads_knows_its_plan(
+    call, file: Path, tmp_path: Path, monkeypatch
+) -> None:
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "arena"
+    few = ["--set", "rounds=3", "--set", "arena.rules=mean", "--set", "arena.byzantine=1"]
+    with monkeypatch.context() as patch:
+        patch.setattr("fedsieve.experiments.arena.run.build", stopped)
+        code, _, err = call(file, *few, "--out", out)
+    assert (code, err) == (1, f"stopped; go on with: fedsieve arena --out {out}\n")
+    assert Archive(out).plan() == load(file, few[1::2])
+    code, told, err = call("--out", out)
+    assert (code, err) == (0, "")
+    assert f"going on with the arena in {out}: softmax on digits" in told
+    assert len(cells(out)) == 3
+
+
+def test_without_a_file_only_an_arena_is_gone_on_with(call, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    code, out, err = call("--out", "empty")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: empty holds no arena to go on with: there is no arena.toml in it")
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_a_new_arena_is_announced(call, file: Path, tmp_path: Path) -> None:
+    few = ["--set", "rounds=1", "--set", "arena.rules=mean", "--set", "arena.byzantine=0"]
+    code, out, _ = call(file, *few, "--out", "one")
+    assert code == 0
+    assert out.startswith("a new arena begins in one: softmax on digits, dshb\n")
 
 
 def test_other_data_is_refused(file: Path, half: Path) -> None:
@@ -285,12 +331,41 @@ def test_a_run_that_nobody_wants_any_more_ends_within_a_round(file: Path) -> Non
         play(config, dataset(config), lambda: next(wanted, False))
 
 
-def test_what_data_or_model_forbid_is_not_defined(file: Path) -> None:
+def test_what_data_or_model_forbid_is_not_defined_and_told_in_the_users_words(file: Path) -> None:
     plan = small(file, "data.name=diabetes", "model.name=softmax")
     config = plan.config(Cell("mean", "label-flip", 1, 0))
     score = play(config, dataset(config))
     assert (score.state, score.quality) == (UNDEFINED, None)
-    assert "has no classes to flip" in score.reason
+    assert "data.name='diabetes' is a regression and has no classes to flip" in score.reason
+
+
+def test_what_the_data_forbid_is_known_before_any_process_is_asked(
+    file: Path, tmp_path: Path, monkeypatch
+) -> None:
+    played: list[Cell] = []
+    plays = crew.Crew.play
+
+    def noted(self: crew.Crew, runs: Any, stopped: Any) -> Any:
+        played.extend(cell for cell, _ in runs)
+        return plays(self, runs, stopped)
+
+    monkeypatch.setattr(crew.Crew, "play", noted)
+    flips = ["arena.attacks=['label-flip','foe']", "arena.seeds=[0,1]", "rounds=2"]
+    outcome = arena(small(file, "data.name=diabetes", *flips), tmp_path / "arena")
+    assert {cell.attack for cell in played} == {"none", "foe"}
+    ((reason, places),) = outcome.board.unplayed().items()
+    assert "data.name='diabetes' is a regression and has no classes to flip" in reason
+    assert places == ["mean / label-flip / f=1"]
+
+
+def test_a_backdoor_tells_its_success(file: Path, tmp_path: Path) -> None:
+    plan = small(file, "arena.attacks=badnets", "rounds=30")
+    arena(plan, tmp_path / "arena")
+    places = json.loads((tmp_path / "arena" / "arena.json").read_text())["places"]
+    (row,) = [place for place in places if place["attack"] == "badnets"]
+    assert row["attack_success_rate"] > 0.9
+    assert row["mean"] > 0.8
+    assert row["worst_success"]
 
 
 def test_a_base_that_cannot_be_run_is_refused_before_anything_is_written(
@@ -302,18 +377,6 @@ def test_a_base_that_cannot_be_run_is_refused_before_anything_is_written(
 
 
 # ------------------------------------------------------------------------------------ the command
-
-
-@pytest.fixture
-def call(capsys, monkeypatch, tmp_path: Path) -> Callable[..., tuple[int, str, str]]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*words: object) -> tuple[int, str, str]:
-        code = main(["arena", *map(str, words)])
-        return (code, *capsys.readouterr())
-
-    return run
 
 
 def test_the_command_prints_the_table_and_where_the_files_are(call, file: Path, half: Path) -> None:

@@ -162,6 +162,95 @@ def test_latex_is_a_booktabs_tabular_with_escaped_names() -> None:
     assert ">>" not in "".join(lines)
 
 
+def backdoored(**more: Any) -> Board:
+    """An arena whose foe is a backdoor, and its alie another that does not get through."""
+    rates = {"mean": 0.998, "trimmed-mean": 0.25, "nnm >> caf": 0.01}
+    changes = {(r, "foe"): done(0.895, attack_success_rate=rate) for r, rate in rates.items()}
+    changes |= {(r, "alie"): done(0.9, attack_success_rate=0.1) for r in RULES}
+    return board(changes=changes | more.pop("changes", {}), **more)
+
+
+def test_a_backdoor_is_judged_by_its_success_and_the_accuracy_it_leaves() -> None:
+    held = backdoored()
+    assert held.backdoors == ("alie", "foe")
+    told = {rule: held.worst(rule, 4, success=True) for rule in RULES}
+    assert {rule: worst and worst.attack for rule, worst in told.items()} == {
+        "mean": "foe",
+        "trimmed-mean": "foe",
+        "nnm >> caf": "alie",
+    }
+    least = held.worst("mean", 4)
+    assert least is not None
+    assert least.attack == "sign-flip"  # of the least accuracy, of any kind
+    wrecked = backdoored(changes={("mean", "foe"): done(0.1, attack_success_rate=0.0)})
+    worst = wrecked.worst("mean", 4)
+    assert worst is not None
+    assert worst.attack == "foe"
+    assert board().backdoors == ()
+    assert board().worst("mean", 4, success=True) is None
+
+
+def test_success_stands_beside_the_accuracy_in_every_table() -> None:
+    held = backdoored(fs=(0, 4), seeds=(0, 1))
+    head = "none label-flip sign-flip alie alie success foe foe success worst worst success"
+    written = tables.markdown(held)
+    rows = [line.split(" | ") for line in written.splitlines() if line.startswith("| mean |")]
+    assert f"| rule | {' | '.join(map(str, tables.columns(held)))} |" in written
+    assert " ".join(map(str, tables.columns(held))) == head
+    assert rows[0][5] == rows[0][7] == "-"  # nobody attacks
+    assert rows[1][5:] == ["10.0 ±0.0", "89.5 ±0.0", "**99.8 ±0.0**", "86.5 ±0.5", "99.8 ±0.0 |"]
+    lined = tables.latex(held)
+    assert r"\underline{99.8 $\pm$ 0.0}" in lined
+    assert {line.count(" & ") for line in lined.splitlines() if line.startswith("mean &")} == {9}
+    terminal = tables.text(held, 200)
+    assert "99.8 ±0.0*" in terminal
+    assert "'worst success': the backdoor that succeeds most" in terminal
+    assert "success" not in tables.text(board(), 200)
+
+
+def test_success_in_csv_and_json() -> None:
+    held = backdoored(seeds=(0, 1))
+    rows = list(csv.DictReader(io.StringIO(tables.comma_separated(held))))
+    by = {(row["rule"], row["attack"]): row for row in rows}
+    foe = by["mean", "foe"]
+    assert float(foe["attack_success_rate"]) == pytest.approx(0.998)
+    assert [float(v) for v in foe["attack_success_rates"].split()] == [0.998, 0.998]
+    assert (foe["worst"], foe["worst_success"]) == ("False", "True")
+    flip = by["mean", "sign-flip"]
+    assert (flip["attack_success_rate"], flip["attack_success_rates"]) == ("", "")
+    assert (flip["worst"], flip["worst_success"]) == ("True", "False")
+    told = json.loads(tables.json_text(held, "source"))
+    assert [(w["rule"], w["attack"]) for w in told["worst_success"]] == [
+        ("mean", "foe"),
+        ("trimmed-mean", "foe"),
+        ("nnm >> caf", "alie"),
+    ]
+    assert told["worst_success"][0]["mean"] == pytest.approx(0.998)
+
+
+def test_a_failed_backdoor_makes_the_worst_success_a_lower_bound() -> None:
+    held = backdoored(changes={("mean", "foe"): Score(FAILED, "why")})
+    told = tables.text(held, 200)
+    assert ">=10.0" in told
+    assert "<=86.0" in told
+    assert ">=: an attack is missing" in told
+
+
+def test_success_is_drawn_with_the_backdoor_that_succeeds_most_framed() -> None:
+    several = {panel.name: panel for panel in page.panels(backdoored(fs=(0, 2, 4)))}
+    wanted = {"heat_map_success_f4", "breakdown_success", "breakdown_foe_success"}
+    assert wanted <= set(several)
+    drawn = several["heat_map_success_f4"].make()
+    assert drawn is not None
+    frames = [patch.get_xy() for patch in drawn.axes[0].patches]
+    assert {(round(x + 0.46), round(y + 0.44)) for x, y in frames} == {(1, 0), (1, 1), (0, 2)}
+    assert "99.8" in {text.get_text() for text in drawn.axes[0].texts}
+    assert several["heat_map_success_f0"].make() is None
+    curves = several["breakdown_foe_success"].make()
+    assert curves is not None
+    assert [list(line.get_ydata()) for line in curves.axes[0].lines if len(line.get_xdata()) == 2]
+
+
 def test_csv_has_a_row_for_each_place_and_full_figures() -> None:
     held = board(seeds=(0, 1), fs=(0, 2), changes={("mean", "foe"): Score(FAILED, 'a, "b"')})
     rows = list(csv.DictReader(io.StringIO(tables.comma_separated(held))))

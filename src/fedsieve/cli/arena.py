@@ -70,10 +70,20 @@ def arena(
 
 
 def _plan(file: Path | None, overrides: list[str], data_dir: Path | None, directory: Path) -> Plan:
-    """The plan that is given, or else that of the directory."""
+    """The plan that is given, or else that of the directory, or else, in a new one, the default.
+
+    Raises:
+        ConfigError: Nothing is given, and what is in the directory is no arena.
+    """
     from fedsieve.experiments.arena.plan import load
+    from fedsieve.experiments.toml import ConfigError
 
     if data_dir is not None:
         overrides.append(f"data.dir={json.dumps(str(data_dir))}")
     held = directory / "arena.toml"
+    if file is None and directory.exists() and not held.is_file():
+        raise ConfigError(
+            f"{directory} holds no arena to go on with: there is no arena.toml in it; give the "
+            "FILE of one, or for the default arena an --out that does not exist yet"
+        )
     return load(held if file is None and held.is_file() else file, overrides)

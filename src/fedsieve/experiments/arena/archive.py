@@ -10,8 +10,8 @@ are not there. Only runs with figures are kept: one that failed is tried again.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,11 @@ class Archive:
     @property
     def begun(self) -> bool:
         """Whether there is an arena to go on with."""
-        return (self.path / "arena.toml").is_file()
+        return self._plan.is_file()
 
     def plan(self) -> Plan:
         """What was planned."""
-        return planning.load(self.path / "arena.toml")
+        return planning.load(self._plan)
 
     def refuse_another(self, plan: Plan) -> None:
         """Refuse to go on with another plan, or in the directory of something else.
@@ -60,27 +60,51 @@ class Archive:
                 f"or go on with the old ones by 'fedsieve arena --out {self.path}'"
             )
 
-    def alone(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def alone(self) -> Iterator[None]:
         """Keep every other process out while this one works in the directory.
 
         Raises:
             ConfigError: Another process works in it.
         """
-        return RunDirectory(self.path).alone()
+        new = not self.path.exists()
+        try:
+            with RunDirectory(self.path).alone():
+                yield
+        finally:
+            if new:
+                with suppress(OSError):  # something stands in it
+                    self.path.rmdir()
 
-    def begin(self, plan: Plan, manifest: Mapping[str, Any]) -> None:
-        """Write down what is played, or see that it is what was begun.
+    @contextmanager
+    def holding(self, plan: Plan) -> Iterator[None]:
+        """Write down what is to be played, before anything that takes time.
+
+        An arena that is killed while its data are loaded then knows what it was. If it is refused
+        instead, what was written is taken back.
+        """
+        held = self.begun
+        if not held:
+            write_text(self._plan, plan.dump())
+        try:
+            yield
+        except ConfigError:
+            if not held:
+                self._plan.unlink()
+            raise
+
+    def begin(self, manifest: Mapping[str, Any]) -> None:
+        """Write down data and versions, or see that they are those that were begun with.
 
         Raises:
             ConfigError: What is in the directory was played with other data, or, where its noise
                 is repeatable, with other versions.
         """
         file = self.path / "manifest.json"
-        if self.begun and file.is_file():
+        if file.is_file():
             refuse_another(self.path, RunDirectory(self.path).manifest(), manifest)
             return
         write_text(file, json.dumps(manifest, indent=2) + "\n")
-        write_text(self.path / "arena.toml", plan.dump())
 
     def save(self, cell: Cell, score: Score) -> None:
         """Keep a run that is done."""
@@ -93,6 +117,10 @@ class Archive:
             return Score(**json.loads(self._file(cell).read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError, TypeError):
             return None
+
+    @property
+    def _plan(self) -> Path:
+        return self.path / "arena.toml"
 
     def _file(self, cell: Cell) -> Path:
         return self.path / "cells" / f"{cell.key}.json"

@@ -1,4 +1,8 @@
-"""The result of an arena: each rule against each attack, the mean over the seeds, and the worst."""
+"""The result of an arena: each rule against each attack, the mean over the seeds, and the worst.
+
+A backdoor leaves the accuracy alone and is judged by its attack success rate besides. So there are
+two worst attacks: that of least accuracy, and the backdoor that succeeds most.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +19,14 @@ PENDING = "pending"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One place of the table: a rule against an attack with f malicious clients.
+class Sample:
+    """A figure's value for each seed.
 
     Args:
-        values: Test accuracy of each seed (R^2 for a regression); empty unless all are done.
-        state: ``done`` if all seeds are, else the first that is not.
-        reason: Why it is not done.
-        skipped: Rounds without a step of the server, over all seeds.
-        seconds: Time of all seeds.
+        values: One per seed; empty where there is no such figure.
     """
 
     values: tuple[float, ...] = ()
-    state: str = PENDING
-    reason: str = ""
-    skipped: int = 0
-    seconds: float = 0.0
 
     @property
     def mean(self) -> float:
@@ -42,7 +38,7 @@ class Entry:
         """Standard error of the mean, s / sqrt(m); ``None`` for a single seed.
 
         Example:
-            >>> Entry((0.25, 0.75), "done").error
+            >>> Sample((0.25, 0.75)).error
             0.25
         """
         m = len(self.values)
@@ -53,8 +49,32 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Entry(Sample):
+    """One place of the table: a rule against an attack with f malicious clients.
+
+    Args:
+        values: Test accuracy of each seed (R^2 for a regression); empty unless all are done.
+        state: ``done`` if all seeds are, else the first that is not.
+        reason: Why it is not done.
+        skipped: Rounds without a step of the server, over all seeds.
+        seconds: Time of all seeds.
+        success: Attack success rate of each seed; empty unless the attack is a backdoor.
+    """
+
+    state: str = PENDING
+    reason: str = ""
+    skipped: int = 0
+    seconds: float = 0.0
+    success: Sample = Sample()
+
+    def sample(self, *, success: bool) -> Sample:
+        """The attack success rate, or the accuracy."""
+        return self.success if success else self
+
+
+@dataclass(frozen=True)
 class Worst:
-    """What a rule's most damaging attack leaves.
+    """The place of a rule's most damaging attack.
 
     Args:
         attack: The attack.
@@ -121,23 +141,41 @@ class Board:
         if missing:
             return Entry((), missing[0].state, missing[0].reason, skipped, seconds)
         values = tuple(math.nan if s.quality is None else float(s.quality) for s in scores)
-        return Entry(values, DONE, "", skipped, seconds)
+        rates = tuple(float(s.success) for s in scores if s.success is not None)
+        success = Sample(rates if len(rates) == len(scores) else ())
+        return Entry(values, DONE, "", skipped, seconds, success)
 
-    def worst(self, rule: str, f: int) -> Worst | None:
-        """The attack that leaves the rule least, ``None`` if none has been played.
+    @cached_property
+    def backdoors(self) -> tuple[str, ...]:
+        """The attacks that are backdoors: those that told how often they succeed."""
+        told = {cell.attack for cell, score in self.scores.items() if score.success is not None}
+        return tuple(attack for attack in self.plan.attacks if attack in told)
 
-        A result that is no number is worse than all numbers.
+    def worst(self, rule: str, f: int, *, success: bool = False) -> Worst | None:
+        """The most damaging attack, ``None`` if none has been played.
+
+        Args:
+            rule: The rule.
+            f: Number of malicious clients.
+            success: Ask for the backdoor of the largest success rate, instead of the attack, of
+                any kind, that leaves the least accuracy. An accuracy that is no number is less than
+                all numbers.
         """
-        against = {a: self.entries[rule, a, f] for a in self.plan.attacks or (NO_ATTACK,)}
-        played = {a: entry for a, entry in against.items() if entry.state == DONE}
+        attacks = self.backdoors if success else self.plan.attacks or (NO_ATTACK,)
+        against = {a: self.entries[rule, a, f] for a in attacks}
+        played = {
+            attack: entry
+            for attack, entry in against.items()
+            if entry.state == DONE and entry.sample(success=success).values
+        }
         if not played:
             return None
 
-        def quality(attack: str) -> float:
-            mean = played[attack].mean
-            return -math.inf if math.isnan(mean) else mean
+        def left(attack: str) -> float:
+            mean = played[attack].sample(success=success).mean
+            return -math.inf if math.isnan(mean) else -mean if success else mean
 
-        least = min(played, key=quality)
+        least = min(played, key=left)
         bound = any(entry.state in (FAILED, PENDING) for entry in against.values())
         return Worst(least, played[least], bound)
 

@@ -11,6 +11,7 @@ from fedsieve.experiments.build import Objects, build
 from fedsieve.experiments.config import Config
 from fedsieve.experiments.run_directory import Metrics
 from fedsieve.experiments.summary import summarise
+from fedsieve.experiments.words import CUSTOM
 from fedsieve.learning.data import Dataset
 from fedsieve.privacy import BudgetExceededError
 from fedsieve.simulation.loop import Simulation
@@ -46,6 +47,11 @@ class Score:
         """Test accuracy, or R^2 of a regression."""
         return None if self.summary is None else self.summary["test_accuracy"]
 
+    @property
+    def success(self) -> float | None:
+        """Attack success rate of a backdoor, ``None`` if the attack is none."""
+        return None if self.summary is None else self.summary.get("attack_success_rate")
+
     def as_dict(self) -> dict[str, Any]:
         """The score as plain values."""
         return asdict(self)
@@ -66,7 +72,9 @@ def play(config: Config, data: Dataset, wanted: Callable[[], bool] = lambda: Tru
     try:
         built = build(config, Objects(data=data))
     except ValueError as error:
-        return Score(UNDEFINED, str(error))
+        # the data were named by the user, and are only passed on as an object
+        reason = str(error).replace(f"{CUSTOM}{config.data.name}", config.data.name)
+        return Score(UNDEFINED, reason)
     metrics = Metrics()
     with Simulation(built.job) as simulation:
         try:

@@ -54,18 +54,33 @@ def panels(board: Board) -> Iterator[Panel]:
             "repeats it.",
             partial(pictures.heat_map, board, f),
         )
-    curves = [(None, "breakdown", "Breakdown under the worst attack"), *_each(board)]
-    for attack, name, title in curves:
+        if board.backdoors:
+            yield Panel(
+                f"heat_map_success_f{f}",
+                f"Success of backdoors, {f} malicious clients of {board.clients}",
+                "How often a backdoor makes the model give the target class, for each rule (row). "
+                "Dark is bad here as well. The backdoor that succeeds most is framed; the last "
+                "column repeats it.",
+                partial(pictures.heat_map, board, f, success=True),
+            )
+    for attack, success, name, title in _curves(board):
         yield Panel(
             name,
             title,
             "Against the share of malicious clients; a line ends where its rule is not defined.",
-            partial(pictures.breakdown, board, attack),
+            partial(pictures.breakdown, board, attack, success=success),
         )
 
 
-def _each(board: Board) -> list[tuple[str | None, str, str]]:
-    return [(a, f"breakdown_{a}", f"Breakdown under {a}") for a in board.plan.attacks]
+def _curves(board: Board) -> Iterator[tuple[str | None, bool, str, str]]:
+    """Attack, whether its success is shown, name and title of each breakdown curve."""
+    yield None, False, "breakdown", "Breakdown under the worst attack"
+    if board.backdoors:
+        yield None, True, "breakdown_success", "Success of the worst backdoor"
+    for attack in board.plan.attacks:
+        yield attack, False, f"breakdown_{attack}", f"Breakdown under {attack}"
+        if attack in board.backdoors:
+            yield attack, True, f"breakdown_{attack}_success", f"Success of {attack}"
 
 
 def _render(board: Board, source: str, shown: list[tuple[Panel, Markup]]) -> str:
@@ -80,7 +95,7 @@ def _render(board: Board, source: str, shown: list[tuple[Panel, Markup]]) -> str
             source=source,
             panels=shown,
             rows=[_rows(board, f) for f in board.fs],
-            columns=[*board.plan.columns, tables.WORST],
+            columns=tables.columns(board),
             clients=board.clients,
             notes=tables.notes(board)[:-1],
             statements=paragraphs,
@@ -96,5 +111,5 @@ def _terms(board: Board) -> dict[str, object]:
 
 
 def _rows(board: Board, f: int) -> tuple[int, list[tuple[str, list[str]]]]:
-    names = [*board.plan.columns, tables.WORST]
+    names = tables.columns(board)
     return f, [(rule, [tables.place(board, rule, n, f) for n in names]) for rule in board.rules]

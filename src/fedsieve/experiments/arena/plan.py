@@ -12,7 +12,7 @@ The file of an arena has the keys of a run and one section more::
     seeds = [0, 1, 2]
 
 What the arena itself decides (the rule, the attack, how many clients are malicious, the seed) may
-not stand in the base as well.
+not stand in the base as well. Options of attacks and rules may: each goes to those that know it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import tomli_w
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from fedsieve.experiments import toml
+from fedsieve.experiments import checks, toml
+from fedsieve.experiments.arena import shared
 from fedsieve.experiments.config import Config
 from fedsieve.experiments.words import Count, Section
 from fedsieve.learning.datasets import DataError, sources
@@ -71,7 +72,7 @@ ATTACKS = (
 DECIDED = {
     "seed": "arena.seeds",
     "workers": "arena.workers",
-    "attack": "arena.attacks",
+    "attack.name": "arena.attacks",
     "federation.byzantine": "arena.byzantine",
     "aggregation.rule": "arena.rules",
     "aggregation.pre": "arena.rules",
@@ -179,6 +180,15 @@ class Setup(Config):
         return values
 
     @model_validator(mode="after")
+    def _possible(self) -> Self:
+        """What all runs have in common can be run, and every option is one of somebody's."""
+        checks.combination(shared.without(self))
+        attacks = [name for name in self.arena.attacks if name != NO_ATTACK]
+        some = min((f for f in self.arena.byzantine if f), default=1)
+        shared.check(self, attacks, [composed(rule) for rule in self.arena.rules], some)
+        return self
+
+    @model_validator(mode="after")
     def _root_is_looked_at(self) -> Self:
         size, rules = self.aggregation.root_records, self.arena.rules
         if size and not any(_needs_root(composed(rule)[1]) for rule in rules):
@@ -256,7 +266,7 @@ class Plan:
 
     def base(self) -> Config:
         """The configuration that all runs have in common: everybody honest, no rule named."""
-        values = _base(self.setup)
+        values = _base(shared.without(self.setup))
         values["aggregation"].pop("root_records", None)  # for those rules that look at some
         return toml.parse(values)
 
@@ -271,8 +281,10 @@ class Plan:
         values["name"] = str(cell)
         values["seed"] = cell.seed
         values["federation"]["byzantine"] = cell.f
-        values["attack"] = {"name": cell.attack}
-        values["aggregation"] |= {"rule": rule, "pre": pre}
+        attack = shared.of_attack(self.setup.attack, cell.attack)
+        values["attack"] = attack.model_dump(mode="json", exclude_none=True)
+        aggregation = shared.of_rule(self.setup.aggregation, (pre, rule))
+        values["aggregation"] = aggregation.model_dump(mode="json", exclude_none=True)
         if not _needs_root(rule):
             values["aggregation"].pop("root_records", None)
         return toml.parse(values)
@@ -287,7 +299,7 @@ def _needs_root(rule: str) -> bool:
     return bool(component("rule", rule).build(f=0).needs_root)
 
 
-def _base(setup: Setup) -> dict[str, Any]:
+def _base(setup: Config) -> dict[str, Any]:
     """The keys of a run without those that the arena decides."""
     left: dict[str, Any] = {"arena": True}
     for key in DECIDED:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedsieve.experiments import toml
+from fedsieve.experiments import checks, toml
 from fedsieve.experiments.arena.archive import Archive
 from fedsieve.experiments.arena.board import Board
 from fedsieve.experiments.arena.cell import UNDEFINED, Score
@@ -18,6 +18,7 @@ from fedsieve.experiments.config import Config
 from fedsieve.experiments.interrupts import Wish, deferred_interrupt
 from fedsieve.experiments.run import manifest_of
 from fedsieve.experiments.voices import Style
+from fedsieve.learning.data import Dataset
 
 
 @dataclass(frozen=True)
@@ -48,23 +49,25 @@ def arena(plan: Plan, directory: Path, *, progress: Style = "quiet") -> Outcome:
         WorkerError: No process could be started.
         KeyboardInterrupt: The user stopped it; what was done is kept.
     """
-    archive = Archive(directory)
+    archive, begun = Archive(directory), Archive(directory).begun
     archive.refuse_another(plan)
     _refuse_hopeless(plan)
-    with toml.refusing():
-        built = build(plan.base())
     with archive.alone():
-        archive.begin(plan, manifest_of(built))
+        with archive.holding(plan):
+            with toml.refusing():
+                built = build(plan.base())
+            archive.begin(manifest_of(built))
         cells = list(plan.cells())
         scores = {cell: score for cell in cells if (score := archive.score(cell)) is not None}
         runs: list[tuple[Cell, Config]] = []
         for cell in cells:
             if cell not in scores:
                 try:
-                    runs.append((cell, plan.config(cell)))
+                    runs.append((cell, _possible(plan.config(cell), built.dataset)))
                 except toml.ConfigError as refused:
                     scores[cell] = Score(UNDEFINED, str(refused))
         with teller(progress, len(cells), len(cells) - len(runs)) as told:
+            told.say(_place(plan, directory, begun=begun))
             _greet(told, plan, built, len(runs))
             if runs:
                 with deferred_interrupt() as wish:
@@ -86,6 +89,17 @@ def _refuse_hopeless(plan: Plan) -> None:
             return
     if first is not None:
         raise first
+
+
+def _possible(config: Config, data: Dataset) -> Config:
+    """The configuration of a run, if the data allow it.
+
+    Raises:
+        ConfigError: They do not: the attack flips classes, and they have none.
+    """
+    with toml.refusing():
+        checks.fits_data(config, task=data.task, owners=data.owners is not None)
+    return config
 
 
 def _play(
@@ -110,6 +124,12 @@ def _play(
         crew.kill()
         raise KeyboardInterrupt
     crew.close()
+
+
+def _place(plan: Plan, directory: Path, *, begun: bool) -> str:
+    """Whether this goes on: who mistypes the directory of an arena must see that another begins."""
+    how = "going on with the arena" if begun else "a new arena begins"
+    return f"{how} in {directory}: {plan.setup.title}"
 
 
 def _greet(told: Teller, plan: Plan, built: Built, left: int) -> None:

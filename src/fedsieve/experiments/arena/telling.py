@@ -52,6 +52,7 @@ class Json(Objects):
                 "seed": cell.seed,
                 "state": score.state,
                 "test_accuracy": score.quality,
+                "attack_success_rate": score.success,
                 "reason": score.reason or None,
             }
         )
@@ -96,4 +97,5 @@ class Live(AboveBar):
 def _ended(cell: Cell, score: Score) -> str:
     if score.state != DONE or score.quality is None:
         return f"{cell.rule} / {cell.attack}: {score.state}"
-    return f"{cell.rule} / {cell.attack}: {score.quality:.3f}"
+    succeeds = "" if score.success is None else f", success {score.success:.3f}"
+    return f"{cell.rule} / {cell.attack}: {score.quality:.3f}{succeeds}"
