@@ -76,14 +76,15 @@ class Choice:
         Raises:
             ValueError: The model mixes its samples.
         """
+        if Separation(self.model, self.exact, theta).known:
+            return True
         usable = x.flatten(1).isfinite().all(1) if x.ndim > 1 else x.isfinite()
         x, y = x[usable], y[usable]
-        wide = x.double() if x.is_floating_point() else x
+        if len(x) < 2:
+            return False
         try:
-            if len(x) < 2:
-                return False
-            trial = Separation(self.model, self.exact, theta.double())
-            return trial.known or trial.require_of_batch(wide, y)
+            wide = x.double() if x.is_floating_point() else x
+            return Separation(self.model, self.exact, theta.double()).require_of_batch(wide, y)
         except Exception:  # noqa: BLE001 - a user's module may insist on float32
             return Separation(self.model, self.exact, theta).require_of_batch(x, y)
         finally:

@@ -300,13 +300,14 @@ class PerSampleGradients:
 
         Only the closed forms show the model several samples at once.
         """
-        one = theta.ndim == 1  # parameters, hence one batch of all clients
-        size = len(work.x) if one else max(work.counts)
+        size = len(work.x) if theta.ndim == 1 else max(work.counts, default=0)
         if size < 2 * max(1, self._tried):
             return
-        part = work if one else work.clients()[work.counts.index(size)]
-        own = theta if one else theta[work.counts.index(size)]
-        self._settle(own, part.x, part.y)
+        own, part = theta, work  # with the same parameters, all clients are one batch
+        if theta.ndim == 2:
+            client = work.counts.index(size)
+            own, part = theta[client], work.clients()[client]
+        self._settle(theta if theta.ndim == 1 else theta[0], work.x, work.y)
         if isinstance(self._way, ClosedForms):
             choice = Choice(self.model, self.loss, self.method, self.memory, self._notify)
             most = self._way._per_pass
