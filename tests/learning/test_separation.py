@@ -283,3 +283,30 @@ def test_known_layers_with_a_hook_are_tried():
     gradients = PerSampleGradients(FlatModel(net, (5,)), cross_entropy)
     with pytest.raises(ValueError, match="mixes the samples"):
         gradients.settle(gradients.model.read(), *data())
+
+
+def test_samples_that_are_fitted_already_pass():
+    """Their gradients are mere rounding, which differs between batches."""
+    gradients = engine(Looked)
+    x, y = data(40)
+    model = gradients.model
+    theta = model.read()
+    scores = model.bind(theta)(x)
+    y = scores.argmax(1)
+    assert gradients.settle(1e4 * theta, x, y)
+    assert gradients.clipped_sums(1e4 * theta, x, y, (40,), clip=1.0).sums.isfinite().all()
+
+
+def test_scalar_tokens_are_tried():
+    class Scalar(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Embedding(7, 3)
+
+        def forward(self, tokens):
+            return torch.tanh(self.table(tokens))
+
+    gradients = PerSampleGradients(FlatModel(Scalar(), ()), cross_entropy)
+    x, y = torch.arange(6), torch.arange(6) % 3
+    found = gradients.clipped_sums(gradients.model.read(), x, y, (6,), clip=1.0)
+    assert found.sums.isfinite().all()
