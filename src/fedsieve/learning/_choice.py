@@ -13,9 +13,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fedsieve.learning._autograd import AutogradRows, evaluating, mean_gradient
+from fedsieve.learning._autograd import AutogradRows, evaluating
 from fedsieve.learning._closed_forms import ClosedForms
 from fedsieve.learning._plan import Plan
+from fedsieve.learning._separation import Separation, agree, needs_company
 from fedsieve.learning._work import Forward
 from fedsieve.learning.flat import FlatModel
 from fedsieve.learning.layers import NoClosedFormError
@@ -23,9 +24,6 @@ from fedsieve.learning.layers import NoClosedFormError
 Loss = Callable[[Tensor, Tensor], Tensor]
 Method = Literal["auto", "closed-form", "functional"]
 Way = ClosedForms | AutogradRows
-
-TOLERANCE = 1e-3
-"""Relative error up to which two ways agree: modules may round to float32 inside."""
 
 
 class Choice:
@@ -72,20 +70,45 @@ class Choice:
         finally:
             self.model.bind(theta)
 
+    def try_batch(self, theta: Tensor, x: Tensor, y: Tensor) -> bool:
+        """Try a real batch (B, ...) once; ``False`` if too few gradients are finite.
+
+        Raises:
+            ValueError: The model mixes its samples.
+        """
+        if Separation(self.model, self.exact, theta).known:
+            return True
+        usable = x.flatten(1).isfinite().all(1) if x.ndim > 1 else x.isfinite()
+        x, y = x[usable], y[usable]
+        if len(x) < 2:
+            return False
+        try:
+            wide = x.double() if x.is_floating_point() else x
+            return Separation(self.model, self.exact, theta.double()).require_of_batch(wide, y)
+        except Exception:  # noqa: BLE001 - a user's module may insist on float32
+            return Separation(self.model, self.exact, theta).require_of_batch(x, y)
+        finally:
+            self.model.bind(theta)
+
     def _way(self, theta: Tensor, x: Tensor, y: Tensor) -> Way | None:
-        with evaluating(self.model.module):  # and without noise of a module's own
-            chosen, rows = self._finite_pair(theta, x, y)
+        trial = Separation(self.model, self.exact, theta)
+        with trial.unchanged():
+            try:
+                chosen, rows = self._finite_pair(theta, x, y)
+            except Exception as error:
+                if len(x) > 1 and trial.takes_only_batches(x[:2], y[:2]):
+                    raise needs_company(self.model.module, error) from error
+                raise
             if len(chosen) < 2:
                 return None
-            x, y, reference = x[chosen], y[chosen], torch.cat(rows)
-            both = mean_gradient(self.model, self.exact, x, y, torch.empty_like(reference[0]))
-            if not self._agree(both.unsqueeze(0), reference.mean(0, keepdim=True)):
-                raise ValueError(
-                    f"{type(self.model.module).__name__} mixes the samples of a batch: the "
-                    "gradient of two samples is not the sum of their gradients, so none can be "
-                    "clipped on its own; remove the operation across samples"
-                )
-            return self._chosen(theta, x, y, reference)
+            order = chosen + [i for i in range(min(len(x), 8)) if i not in chosen]
+            draws = not trial.known and trial.require(x[order], y[order])
+            x, y = x[chosen], y[chosen]
+            if not draws:
+                return self._chosen(theta, x, y, torch.cat(rows))
+            with evaluating(self.model.module):  # the ways are compared without noise
+                _, rows = self._finite_pair(theta, x, y)
+                return self._chosen(theta, x, y, torch.cat(rows)) if len(rows) == 2 else None
 
     def _finite_pair(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[list[int], list[Tensor]]:
         """Places and gradients (1, d) of the first two samples whose gradients are finite."""
@@ -141,14 +164,5 @@ class Choice:
             return str(reason)
         except Exception as error:  # noqa: BLE001 - a user's module may raise anything
             return f"{type(way).__name__} raised {type(error).__name__}"
-        return "" if self._agree(rows, reference) else f"{type(way).__name__} is off autograd"
-
-    def _agree(self, rows: Tensor, reference: Tensor) -> bool:
-        """Equality up to rounding, parameter tensor by parameter tensor."""
-        error, whole = rows - reference, reference.norm(dim=1) / 100
-        for slot in self.model.layout.slots:
-            part = slice(slot.start, slot.stop)
-            allowed = TOLERANCE * (reference[:, part].norm(dim=1) + whole)
-            if not bool((error[:, part].norm(dim=1) <= allowed).all()):
-                return False
-        return True
+        same = agree(self.model, rows, reference)
+        return "" if same else f"{type(way).__name__} is off autograd"

@@ -73,9 +73,10 @@ class PerSampleGradients:
     """The gradient engine of one model and loss.
 
     Two samples are also run through ordinary autograd, one by one. If the closed forms disagree (a
-    module that uses its weights in another way), the engine falls back; if the two samples
-    influence each other, the model is refused. This is settled on the first batch with two finite
-    gradients; until then every sample has its own backward pass. The ways differ in rounding:
+    module that uses its weights in another way), the engine falls back; if samples influence each
+    other in small trial batches, or a forward pass changes a buffer, the model is refused. This is
+    settled on the first batch with two finite gradients; until then every sample has its own
+    backward pass. The first batch that is clipped is tried as well. The ways differ in rounding:
     whoever sends the engine to several processes calls `settle` first.
 
     Args:
@@ -124,6 +125,7 @@ class PerSampleGradients:
         self.memory = memory
         self._forward = Forward(loss, compute_dtype)
         self._way: Way | None = None
+        self._tried = 0  # samples of the largest real batch that was tried
         self._told: set[str] = set()
         self._plan: Plan | None = None
         self._linear = self._fused()
@@ -170,6 +172,8 @@ class PerSampleGradients:
             factors=theta.new_ones(size, dtype=torch.float64),
             losses=theta.new_zeros(size),
         )
+        if clip is not None:
+            self._try_batch(theta, work)
         self._go(theta, work.x, y, lambda way: way.sums(theta, work))
         bad = torch.zeros(len(counts), dtype=torch.int64, device=theta.device)
         if not all_finite(work.norms):
@@ -290,6 +294,25 @@ class PerSampleGradients:
             # For this job alone: the way of later ones must not depend on what came before.
             self._notify(f"{reason}; one backward pass per sample instead (slow)")
             job(slow)
+
+    def _try_batch(self, theta: Tensor, work: Work) -> None:
+        """See that a real batch keeps samples apart, and again once batches are twice as large.
+
+        Only the closed forms show the model several samples at once.
+        """
+        size = len(work.x) if theta.ndim == 1 else max(work.counts, default=0)
+        if size < 2 * max(1, self._tried):
+            return
+        own, part = theta, work  # with the same parameters, all clients are one batch
+        if theta.ndim == 2:
+            client = work.counts.index(size)
+            own, part = theta[client], work.clients()[client]
+        self._settle(theta if theta.ndim == 1 else theta[0], work.x, work.y)
+        if isinstance(self._way, ClosedForms):
+            choice = Choice(self.model, self.loss, self.method, self.memory, self._notify)
+            most = self._way._per_pass
+            if choice.try_batch(own, part.x[:most], part.y[:most]):
+                self._tried = size
 
     def _settle(self, theta: Tensor, x: Tensor, y: Tensor) -> None:
         if self._way is not None:
