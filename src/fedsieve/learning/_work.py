@@ -8,8 +8,10 @@ in norm, and two neighbouring sums differ by at most 2 m^2 u C more than exact o
     of at most MOST = 2^20 samples    adds up in float64,    2 m^2 u <= 2 * 2^40 * 2^-53  = 2^-12,
 
 and one of more is refused. The errors of a vector itself (of its norm, of the factor of its clip,
-and of the product of both) are no part of it: norms are taken as larger by MARGIN. Of a
-convolution, or a layer on sequences, m counts the summands of all its places.
+and of the product of both) are no part of it: norms are taken as larger by MARGIN. Nor is what
+others' gradients may differ by in their last bits, computed in a batch of another size. A layer
+with many places (a convolution, say) whose gradients are not built adds up those of all places:
+with float32 its worst case is larger, and `tests/learning/test_sensitivity_large.py` measures.
 """
 
 from __future__ import annotations
