@@ -20,9 +20,11 @@ from fedsieve.experiments.build import Objects, build
 from fedsieve.experiments.released import released
 from fedsieve.experiments.run_directory import RunDirectory
 from fedsieve.experiments.toml import ConfigError
+from fedsieve.learning._work import FEW
 from fedsieve.learning.data import Dataset
 from fedsieve.privacy import IntegerMechanism, epsilon
 from fedsieve.privacy.accounting import RDP_INTEGER
+from fedsieve.privacy.discrete.sum_lattice import SLACK
 from fedsieve.privacy.guarantee import kept_variance
 from fedsieve.simulation.loop import Simulation
 
@@ -224,7 +226,8 @@ def test_the_statement_names_the_mechanism(own: Dataset) -> None:
     assert "each client rounds to a public lattice and adds Skellam noise of its own" in integers
     assert f"Accountant: {RDP_INTEGER}" in integers
     assert "Floating point: noise is drawn from its exact law and added to integers" in integers
-    assert "float32 before that" in integers
+    assert f"added up in float32 (up to {FEW} records of a client) or float64 (more)" in integers
+    assert f"allows 2^{math.log2(SLACK):.0f} of the clip for the rounding of their sum" in integers
     moving = said(VARIANTS["quantile"], own)
     assert "the clip follows the 0.5 quantile of the norms by noisy counts" in moving
 

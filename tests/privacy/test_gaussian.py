@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fedsieve.privacy import Event, GaussianMechanism
+from fedsieve.learning._work import MOST
+from fedsieve.privacy import Event, GaussianMechanism, gaussian
 from fedsieve.randomness import Streams
 
 
@@ -55,6 +56,14 @@ def test_it_divides_by_the_public_batch():
     sums = torch.tensor([[0.0], [3.0], [300.0]])
     out = GaussianMechanism(1.0, 1e-9, batch=10).privatize(sums, _generators(3))
     np.testing.assert_allclose(out.numpy(), [[0.0], [0.3], [30.0]], atol=1e-6)
+
+
+def test_a_batch_of_records_whose_sum_has_no_bound_on_its_rounding_is_refused():
+    assert gaussian.LARGEST_BATCH + 40 * gaussian.LARGEST_BATCH**0.5 < MOST
+    GaussianMechanism(1.0, 1.0, batch=10**6)
+    GaussianMechanism(1.0, 1.0, batch=10**7, unit="client")
+    with pytest.raises(ValueError, match=r"batch=1000001: .* allowed is 1000000"):
+        GaussianMechanism(1.0, 1.0, batch=10**6 + 1)
 
 
 def test_an_empty_batch_sends_pure_noise_of_the_stated_law():

@@ -18,7 +18,7 @@ from torch import nn
 
 from fedsieve.learning.flat import FlatModel
 from fedsieve.learning.gradients import PerSampleGradients
-from fedsieve.learning.losses import cross_entropy
+from fedsieve.learning.losses import cross_entropy, squared_error
 from fedsieve.privacy import (
     Event,
     IntegerMechanism,
@@ -81,6 +81,29 @@ def test_the_allowance_covers_what_float32_sums_lose() -> None:
             for n in (size, size - 1)
         ]
         assert float((sums[0] - sums[1]).norm()) <= 0.01 * (1 + SLACK / 10)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 20.0])
+def test_the_lattice_covers_one_record_of_the_largest_batch(sigma: float) -> None:
+    """From the engine to the integers, at a realised batch above the largest expected one."""
+    generator = torch.Generator().manual_seed(1777)
+    n, clip = round(integers.LARGEST_BATCH + 4 * math.sqrt(integers.LARGEST_BATCH)), 0.805
+    engine = PerSampleGradients(FlatModel(nn.Linear(2, 1, bias=False), (2,)), squared_error)
+    x = torch.rand(n, 2, generator=generator) + 3
+    y = -(torch.rand(n, generator=generator) * 5 + 5)
+    lattice = IntegerMechanism(clip, sigma, integers.LARGEST_BATCH, 2).lattice
+
+    def rounded(x: torch.Tensor, y: torch.Tensor) -> np.ndarray:
+        found = engine.clipped_sums(torch.zeros(2), x, y, (len(x),), clip=clip)
+        return lattice.round(found.sums.numpy())[0]
+
+    whole = rounded(x, y)
+    for place in (0, 117, n - 1):
+        kept = torch.arange(n) != place
+        difference = [int(v) for v in whole - rounded(x[kept], y[kept])]
+        assert sum(v * v for v in difference) <= lattice.squared_norm
+        # the allowance is hardly touched: so much is left for gradients of other last bits
+        assert math.hypot(*difference) <= clip / lattice.spacing * (1 + SLACK / 10) + math.sqrt(2)
 
 
 @pytest.mark.parametrize("name", ["clip", "spacing"])
@@ -350,7 +373,8 @@ def test_the_event_of_a_mechanism_tells_its_variance(monkeypatch: pytest.MonkeyP
     assert IntegerMechanism(1.0, 2.0, 16, 33).noise_std > 0  # which has no such limit
 
 
-def test_a_batch_whose_float32_sums_round_too_far_is_refused():
+def test_a_batch_whose_last_bits_are_more_than_the_allowance_is_refused():
+    assert (integers.LARGEST_BATCH + 4 * math.sqrt(integers.LARGEST_BATCH)) * 2.0**-24 < SLACK
     IntegerMechanism(1.0, 5.0, 10_000.0, 8)
-    with pytest.raises(ValueError, match="batch=20000"):
-        IntegerMechanism(1.0, 5.0, 20_000.0, 8)
+    with pytest.raises(ValueError, match=r"batch=10001 with integer noise: .* allowed is 10000"):
+        IntegerMechanism(1.0, 5.0, 10_001, 8)

@@ -142,6 +142,7 @@ class StochasticGradient:
             theta, batch.x, batch.y, batch.counts, clip=clip, subspace=subspace
         )
         released = self.noise.at_client(mechanism, result.sums, cohort, round_, step)
+        released = replace(released, messages=released.messages.to(theta.dtype))
         info = _norms(released) | {"unusable": float(result.bad.sum()) / len(result.bad)}
         if len(result.norms):
             info["clipped_fraction"] = float((result.factors < 1).float().mean())

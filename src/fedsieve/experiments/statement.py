@@ -173,8 +173,9 @@ def _exact(config: Mapping[str, Any]) -> list[str]:
     safe = (
         "Floating point: noise is drawn from its exact law and added to integers, and everything "
         "sent is computed from these integers, so rounding tells nothing of what the noise hides. "
-        "Gradients and their sums are computed in float32 before that; the lattice allows 2^-10 of "
-        "the clip for it."
+        "Before that, gradients are computed in float32 and added up in float32 (up to 90 records "
+        "of a client) or float64 (more); the lattice allows 2^-10 of the clip for the rounding of "
+        "their sum."
     )
     return [safe]
 

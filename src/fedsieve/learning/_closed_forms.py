@@ -11,7 +11,6 @@ from fedsieve.learning._plan import Plan
 from fedsieve.learning._taps import Taps
 from fedsieve.learning._work import ROW_BYTES, Forward, Work, all_finite, chunks
 from fedsieve.learning.flat import FlatModel
-from fedsieve.learning.layers import Segments
 
 
 class ClosedForms:
@@ -111,7 +110,7 @@ class ClosedForms:
             return
         columns = work.plan.columns(work.sums)
         for squares, (clip, members) in zip(norms, groups, strict=True):
-            segments = Segments(work.coefficients(clip, squares.sqrt_()), work.counts)
+            segments = work.segments(work.coefficients(clip, squares.sqrt_()))
             for i in members:
                 parts[i].sums(segments, columns[i])
 
@@ -119,7 +118,8 @@ class ClosedForms:
         """The pass again with the good samples only: zero times NaN would still be NaN."""
         finite = work.norms.isfinite()
         good = finite.nonzero().squeeze(1)
-        rest = work.at(good, [int(part.sum()) for part in finite.split(work.counts)], work.sums)
+        counts = [int(part.sum()) for part in finite.split(work.counts)]
+        rest = work.at(good, counts, work.wide, work.sums)
         self._pass(theta, rest)
         work.norms[good] = rest.norms
         work.factors.zero_()[good] = rest.factors

@@ -1,4 +1,18 @@
-"""A batch of several clients on its way through the gradient engine."""
+"""A batch of several clients on its way through the gradient engine.
+
+How far rounding lets one sample move a sum. With u the largest relative error of an operation,
+adding up m vectors of norms <= C in any order errs by at most m u on each of their numbers, m^2 u C
+in norm, and two neighbouring sums differ by at most 2 m^2 u C more than exact ones. So a client
+
+    of at most FEW = 90 samples       adds up in float32,    2 m^2 u <= 2 * 90^2 * 2^-24  < 2^-10,
+    of at most MOST = 2^20 samples    adds up in float64,    2 m^2 u <= 2 * 2^40 * 2^-53  = 2^-12,
+
+and one of more is refused. The errors of a vector itself (of its norm, of the factor of its clip,
+and of the product of both) are no part of it: norms are taken as larger by MARGIN. Nor is what
+others' gradients may differ by in their last bits, computed in a batch of another size. A layer
+with many places (a convolution, say) whose gradients are not built adds up those of all places:
+with float32 its worst case is larger, and `tests/learning/test_sensitivity_large.py` measures.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +29,15 @@ from fedsieve.learning.layers import Rows, Segments, squared
 
 ROW_BYTES = 2**24
 """Gradients that must be built are built 16 MiB at a time: more only adds memory traffic."""
+
+FEW = 90
+"""Samples of a client up to which its clipped gradients are added up as they are, in float32."""
+
+MOST = 2**20
+"""Samples of a client that are added up at all."""
+
+MARGIN = 32
+"""Units of rounding (2^-18 in float32) by which a norm may be too small: four times what it is."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +78,7 @@ class Work:
     y: Tensor
     weights: Tensor | None
     counts: list[int]
+    wide: list[bool]
     clip: Clip | None
     plan: Plan
     sums: Tensor
@@ -69,18 +93,25 @@ class Work:
             for t in (self.x, self.y, self.weights, self.norms, self.factors, self.losses)
         ]
         return [
-            Work(x, y, weights, [count], self.clip, self.plan, sums, norms, factors, losses)
-            for x, y, weights, norms, factors, losses, count, sums in zip(
-                *columns, self.counts, self.sums.split(1), strict=True
+            Work(x, y, weights, [count], [wide], self.clip, self.plan, sums, norms, factors, losses)
+            for x, y, weights, norms, factors, losses, count, wide, sums in zip(
+                *columns, self.counts, self.wide, self.sums.split(1), strict=True
             )
         ]
 
+    def segments(self, coefficients: Tensor) -> Segments:
+        """The samples by client, with what each gradient is multiplied by."""
+        return Segments(coefficients, self.counts, self.wide)
+
     def span(self, lo: int, hi: int) -> Work:
         """The work of samples lo..hi, with sums of its own, to be given to `add`."""
-        _, counts = overlap(self.counts, lo, hi)
-        return self.at(slice(lo, hi), counts, self.sums.new_zeros(len(counts), self.plan.k))
+        first, counts = overlap(self.counts, lo, hi)
+        wide = self.wide[first : first + len(counts)]
+        return self.at(slice(lo, hi), counts, wide, self.sums.new_zeros(len(counts), self.plan.k))
 
-    def at(self, samples: slice | Tensor, counts: list[int], sums: Tensor) -> Work:
+    def at(
+        self, samples: slice | Tensor, counts: list[int], wide: list[bool], sums: Tensor
+    ) -> Work:
         """The work of some of the samples."""
         return replace(
             self,
@@ -91,19 +122,26 @@ class Work:
             factors=self.factors[samples],
             losses=self.losses[samples],
             counts=counts,
+            wide=wide,
             sums=sums,
         )
 
     def add(self, part: Tensor, lo: int, hi: int) -> None:
         """Add the sums of samples lo..hi."""
         first, counts = overlap(self.counts, lo, hi)
-        self.sums[first : first + len(counts)] += part
+        rows = self.sums[first : first + len(counts)]
+        rows += part
+        if self.sums.dtype != self.losses.dtype:
+            # rounded from float64, a sum of two float32 numbers is that of float32
+            for wide, row in zip(self.wide[first:], rows, strict=False):
+                if not wide:
+                    row.copy_(row.to(self.losses.dtype))
 
     def coefficients(self, clip: Clip | None, norms: Tensor) -> Tensor:
         """The samples' coefficients, weight times factor of the clip, from finite norms."""
         if clip is None:
             return self.losses.new_ones(len(self.x)) if self.weights is None else self.weights
-        factors = clip.factors(norms)
+        factors = clip.factors(norms * (1 + MARGIN * torch.finfo(self.losses.dtype).eps))
         torch.minimum(self.factors, factors, out=self.factors)
         scale = factors.to(self.losses.dtype)
         return scale if self.weights is None else scale.mul_(self.weights)
@@ -123,7 +161,7 @@ class Work:
                 whole = len(parts) == 1 and parts[0] is rows
                 norms = span.norms if whole else _length(parts)
                 coefficients = span.coefficients(clip, norms)
-                segments = Segments(torch.where(finite, coefficients, 0.0), span.counts)
+                segments = span.segments(torch.where(finite, coefficients, 0.0))
                 targets = self.plan.parts(span.sums, members)
                 for part, target in zip(parts, targets, strict=True):
                     Rows(part).sums(segments, target)

@@ -11,7 +11,8 @@ Layers and models without a closed form go through ``torch.func``, with a one-li
 Clipped layer by layer, each layer's part of A g_j has its own norm and bound C_l, with the C_l^2
 adding up to C^2.
 
-Sensitivity: adding one sample to a client moves its s_i by at most max(w_j) C, whatever A is.
+Sensitivity: adding one sample to a client moves its s_i by at most max(w_j) C, whatever A is; with
+the rounding of the sum, at weights of at most 1, by C (1 + 2^-10) (`_work` has the argument).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from fedsieve.learning._choice import Loss as Loss
 from fedsieve.learning._closed_forms import ClosedForms
 from fedsieve.learning._linear_steps import LinearSteps, chain
 from fedsieve.learning._plan import Plan
-from fedsieve.learning._work import Forward, Work, all_finite
+from fedsieve.learning._work import FEW, MOST, Forward, Work, all_finite
 from fedsieve.learning.clipping import Clip
 from fedsieve.learning.flat import FlatModel
 from fedsieve.learning.layers import NoClosedFormError
@@ -52,7 +53,8 @@ class ClippedSums:
     """What a cohort's samples give in one round.
 
     Args:
-        sums: Weighted sums of clipped projected gradients (n, k).
+        sums: Weighted sums of clipped projected gradients (n, k), of the type of the parameters;
+            float64 if a client has more than 90 samples to be clipped.
         norms: Norms of the projected gradients before clipping (B,), float64. Private: for
             diagnostics of a simulation only.
         factors: What the clip multiplied them by (B,), float64, at most 1: the smallest over the
@@ -154,20 +156,25 @@ class PerSampleGradients:
             weights: Weights (B,) applied after clipping; ``None`` is all ones.
 
         Raises:
-            ValueError: Shapes that do not fit, ``clip`` <= 0, a model that mixes samples, or layers
-                to be clipped apart that the projection mixes.
+            ValueError: Shapes that do not fit, ``clip`` <= 0, more than 2^20 samples of a client to
+                be clipped, a model that mixes samples, or layers to be clipped apart that the
+                projection mixes.
             NoClosedFormError: With ``method="closed-form"``, a model without one.
         """
         self._check(theta, x, y, counts, clip, weights)
         plan, size = self._planned(subspace), len(x)
+        apart = clip is not None and theta.dtype != torch.float64
+        wide = [apart and count > FEW for count in counts]
+        kind = torch.float64 if any(wide) else theta.dtype
         work = Work(
             x=_as(theta, x),
             y=y,
             weights=None if weights is None else weights.to(theta.dtype),
             counts=list(counts),
+            wide=wide,
             clip=clip if clip is None or isinstance(clip, Clip) else Clip(clip),
             plan=plan,
-            sums=theta.new_empty(len(counts), plan.k),
+            sums=theta.new_empty(len(counts), plan.k, dtype=kind),
             norms=theta.new_zeros(size, dtype=torch.float64),
             factors=theta.new_ones(size, dtype=torch.float64),
             losses=theta.new_zeros(size),
@@ -354,6 +361,11 @@ class PerSampleGradients:
             )
         if isinstance(clip, float | int) and not 0.0 < clip < float("inf"):
             raise ValueError(f"clip={clip} must be > 0 and finite, or None for no clipping")
+        if clip is not None and max(counts, default=0) > MOST:
+            raise ValueError(
+                f"counts holds {max(counts)}: the rounding of a sum of so many clipped gradients "
+                f"is not bounded; allowed is {MOST}"
+            )
         if weights is not None and weights.shape != (len(x),):
             raise ValueError(f"weights has shape {tuple(weights.shape)}, not ({len(x)},)")
 

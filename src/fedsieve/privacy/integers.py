@@ -10,8 +10,9 @@ B bits a number on the wire do too (codec "integers"). An integer beyond the B b
 end: it says less than it was, so nothing wraps around and nothing is lost to privacy.
 
 What is released is private exactly as sent: no rounding of floating point touches the noise, or
-what the noise is added to. Before the noise, gradients and their sum are computed in float32, and
-`SLACK` is what the lattice allows for that.
+what the noise is added to. Before the noise, gradients are computed in float32 and added up in
+float32 (up to 90 records) or float64: by at most `SLACK`, which the lattice allows for it, one
+record may move their sum further than C (`learning._work`).
 
 gamma is as fine as the sampler's tables allow (noise of up to 2^14 units); the noise is larger than
 sigma C by the rounding's share sqrt(k) gamma / C, mostly less than a hundredth.
@@ -37,8 +38,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LARGEST_BATCH = 10_000
-"""Expected vectors of a sum: there, neighbouring float32 sums were measured to differ by 1.00045
-times the clip, and by more than the lattice allows (1.00098) at three times as many."""
+"""Expected vectors of a sum. Float32 may compute a gradient to another last bit beside other
+gradients; if each of so many clipped ones did (2^-24 of the clip), all in one direction, the sum
+would move by 6e-4 of the clip, less than the lattice allows."""
 
 LEAST_CLIP = 2.0**-40
 """And its inverse the largest: every message is then a float32 number, none of them subnormal."""
@@ -99,8 +101,9 @@ class IntegerMechanism:
                 raise ValueError(f"{name}={value} must be in [{least:.4g}, {most:.4g}]")
         if self.batch > LARGEST_BATCH:
             raise ValueError(
-                f"batch={self.batch} with integer noise: rounding moves float32 sums of so many "
-                f"vectors by more than is allowed for; allowed is {LARGEST_BATCH} or Gaussian noise"
+                f"batch={self.batch} with integer noise: the last bits of so many float32 vectors "
+                f"are more than the lattice allows for; allowed is {LARGEST_BATCH}, or Gaussian "
+                "noise"
             )
         if self.law not in ("discrete-gaussian", "skellam"):
             raise ValueError(f"law={self.law!r} is not one of discrete-gaussian, skellam")

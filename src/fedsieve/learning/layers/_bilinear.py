@@ -99,12 +99,19 @@ class Bilinear:
         if self._dense is not None:
             self._dense.sums(segments, out)
             return
-        out.zero_()
+        with segments.totals(out) as totals:
+            self._add_up(segments, totals)
+
+    def _add_up(self, segments: Segments, totals: list[Tensor]) -> None:
+        for total in totals:
+            total.zero_()
         # The same call as for the norms, on the same samples: the very same numbers.
         for lo, hi in self._built:
             rows = self.rows(lo, hi)
             for client, a, b in segments.clients(lo, hi):
-                out[client].addmv_(rows[a - lo : b - lo].t(), segments.coefficients[a:b])
+                own, scale = rows[a - lo : b - lo].t(), segments.coefficients[a:b]
+                total = totals[client]
+                total.addmv_(own.to(total.dtype), scale.to(total.dtype))
         coefficients = segments.coefficients
         if self._built:
             coefficients = coefficients.clone()
@@ -114,12 +121,13 @@ class Bilinear:
                 return
         shape = (self.groups, self.left.shape[1], self.inputs)
         start = 0
-        for count, target in zip(segments.counts, out.unbind(), strict=True):
+        for count, target in zip(segments.counts, totals, strict=True):
             total = target.view(shape)
             for lo, hi in self._pieces(start, start + count):
                 scale = coefficients[lo:hi].repeat_interleave(self.groups)
                 left = (self._left(lo, hi) * scale[:, None, None]).unflatten(0, (-1, self.groups))
                 right = self.right(lo, hi).unflatten(0, (-1, self.groups))
+                left, right = left.to(total.dtype), right.to(total.dtype)
                 total += torch.einsum("bgot,bgti->goi", left, right)
             start += count
 

@@ -44,9 +44,10 @@ class Lookup:
         """Write each client's weighted sum into a row of ``out``."""
         scaled = self.delta * segments.coefficients[:, None, None]
         tokens, deltas = self.tokens.split(segments.counts), scaled.split(segments.counts)
-        for token, delta, total in zip(tokens, deltas, out.unbind(), strict=True):
-            table = total.zero_().view(self.vocabulary, -1)
-            table.index_add_(0, token.flatten(), delta.flatten(0, 1))
+        with segments.totals(out) as totals:
+            for total, token, delta in zip(totals, tokens, deltas, strict=True):
+                table = total.zero_().view(self.vocabulary, -1)
+                table.index_add_(0, token.flatten(), delta.flatten(0, 1).to(table.dtype))
 
     def rows(self, lo: int, hi: int) -> Tensor:
         """The gradients of samples lo..hi."""

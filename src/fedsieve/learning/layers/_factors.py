@@ -14,6 +14,7 @@ gradient whose terms cancel is nothing but rounding: such a gradient is built.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -25,6 +26,8 @@ DENSE_BYTES = 2**26
 """Per-sample gradients of one tensor are kept between norm and sum if they fit in 64 MiB."""
 BLOCK = 1024
 """Numbers whose squares are summed in float32."""
+CHUNK = 512
+"""Samples whose factors are widened to float64 at a time."""
 SMALL = 1e-30
 """Squared norms below this may have lost squares to underflow."""
 
@@ -63,10 +66,12 @@ class Segments:
     Args:
         coefficients: What each sample's gradient is multiplied by, (B,).
         counts: How many consecutive samples each client has, n numbers whose sum is B.
+        wide: Which clients' sums are added up in float64, n flags.
     """
 
     coefficients: Tensor
     counts: list[int]
+    wide: list[bool]
 
     @cached_property
     def matrix(self) -> Tensor:
@@ -89,6 +94,29 @@ class Segments:
                 yield client, a, b
             start += count
 
+    @contextmanager
+    def totals(self, out: Tensor) -> Iterator[list[Tensor]]:
+        """Where each client's sum is to be written, of the type in which it is added up.
+
+        A client that adds up in float32 does so beside one that does not, and its row of ``out`` is
+        filled in at the end: the bits of its sum depend on nobody else.
+
+        Args:
+            out: Rows (n, width), float64 if a client's sum is wide.
+        """
+        rows = list(out.unbind())
+        if out.dtype == self.coefficients.dtype:
+            yield rows
+            return
+        totals = [
+            row if wide else self.coefficients.new_empty(row.shape)
+            for wide, row in zip(self.wide, rows, strict=True)
+        ]
+        yield totals
+        for row, total in zip(rows, totals, strict=True):
+            if total is not row:
+                row.copy_(total)
+
 
 class Projected(Protocol):
     """The B projected per-sample gradients of one parameter tensor."""
@@ -98,7 +126,10 @@ class Projected(Protocol):
         ...
 
     def sums(self, segments: Segments, out: Tensor) -> None:
-        """Write each client's weighted sum of gradients into a row of ``out`` (n, width)."""
+        """Write each client's weighted sum of gradients into a row of ``out`` (n, width).
+
+        Clients whose sums are wide are added up in float64, the type of ``out``.
+        """
         ...
 
     def rows(self, lo: int, hi: int) -> Tensor:
@@ -140,17 +171,18 @@ class Rows:
         """Write each client's weighted sum into a row of ``out``."""
         n, size = out.shape[0], len(self.gradients)
         # One product with a mostly-zero matrix beats n small products while the matrix is small.
-        if n == 1 or (n * size <= 2**15 and out.shape[1] <= 2**10):
+        small = n == 1 or (n * size <= 2**15 and out.shape[1] <= 2**10)
+        if small and out.dtype == self.gradients.dtype:
             torch.mm(segments.matrix, self.gradients, out=out)
             return
         parts = zip(
             segments.coefficients.unsqueeze(0).split(segments.counts, 1),
             self.gradients.split(segments.counts),
-            out.split(1),
             strict=True,
         )
-        for coefficients, gradients, total in parts:
-            torch.mm(coefficients, gradients, out=total)
+        with segments.totals(out) as totals:
+            for total, (coefficients, gradients) in zip(totals, parts, strict=True):
+                multiply(coefficients, gradients, total.unsqueeze(0))
 
     def rows(self, lo: int, hi: int) -> Tensor:
         """The gradients of samples lo..hi."""
@@ -164,6 +196,23 @@ class Rows:
     def at(self, positions: Positions) -> Projected:
         """Gradients at the chosen positions."""
         return Rows(self.gradients.index_select(1, positions.index))
+
+
+def multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
+    """Write the product over the samples into ``out``, computed in its type.
+
+    Args:
+        left: (p, b).
+        right: (b, q).
+        out: (p, q), of the same type or float64.
+    """
+    if out.dtype == left.dtype:
+        torch.mm(left, right, out=out)
+        return
+    out.zero_()
+    for lo in range(0, len(right), CHUNK):
+        hi = lo + CHUNK
+        out.addmm_(left[:, lo:hi].to(out.dtype), right[lo:hi].to(out.dtype))
 
 
 def squared(rows: Tensor) -> Tensor:

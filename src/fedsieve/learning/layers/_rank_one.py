@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fedsieve.learning.layers._factors import Positions, Projected, Rows, Segments
+from fedsieve.learning.layers._factors import Positions, Projected, Rows, Segments, multiply
 
 FEW = 100
 """Below one chosen position in 100 the chosen numbers are gathered sample by sample (measured)."""
@@ -36,9 +36,10 @@ class RankOne:
 
     def sums(self, segments: Segments, out: Tensor) -> None:
         """Write each client's weighted sum into a row of ``out``."""
-        shaped = out.view(out.shape[0], self.left.shape[1], self.right.shape[1])
-        for total, target in zip(self.products(segments), shaped.unbind(), strict=True):
-            torch.mm(*total, out=target)
+        shape = self.left.shape[1], self.right.shape[1]
+        with segments.totals(out) as totals:
+            for total, (a, b) in zip(totals, self.products(segments), strict=True):
+                multiply(a, b, total.view(shape))
 
     def products(self, segments: Segments) -> list[tuple[Tensor, Tensor]]:
         """Per client the two matrices whose product is its weighted sum."""
@@ -83,8 +84,11 @@ class RankOneEntries:
 
     def sums(self, segments: Segments, out: Tensor) -> None:
         """Gather the chosen entries of each client's full weighted sum."""
-        for (a, b), target in zip(self.full.products(segments), out.unbind(), strict=True):
-            torch.index_select((a @ b).view(-1), 0, self.positions.index, out=target)
+        with segments.totals(out) as totals:
+            for total, (a, b) in zip(totals, self.full.products(segments), strict=True):
+                every = total.new_empty(len(a), b.shape[1])
+                multiply(a, b, every)
+                torch.index_select(every.view(-1), 0, self.positions.index, out=total)
 
     def rows(self, lo: int, hi: int) -> Tensor:
         """The chosen entries for samples lo..hi."""
