@@ -17,7 +17,9 @@ def slow(X, f):
             D = sorted(((X[i] - X[j]) ** 2).sum() for j in left if j != i)
             scores.append(sum(D[: max(1, len(left) - f - 2)]))
         at_first = dict(zip(left, scores, strict=True)) if at_first is None else at_first
-        tied = [i for i, score in zip(left, scores, strict=True) if score <= min(scores) * (1 + 1e-9)]
+        tied = [
+            i for i, score in zip(left, scores, strict=True) if score <= min(scores) * (1 + 1e-9)
+        ]
         chosen.append(min(tied, key=at_first.get))
         left.remove(chosen[-1])
     Y, beta = X[chosen], len(X) - 4 * f

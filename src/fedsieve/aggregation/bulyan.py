@@ -145,4 +145,4 @@ def _first(score: FloatArray, at_first: FloatArray) -> int:
 
 
 def _least(score: FloatArray) -> NDArray[np.bool_]:
-    return score <= score.min() * (1 + NEAR_TIE)
+    return np.asarray(score <= score.min() * (1 + NEAR_TIE))

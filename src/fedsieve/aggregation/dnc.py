@@ -41,6 +41,7 @@ from fedsieve.registry import register
 
 FAR = 10.0  # times what n - f rows are from their (n - f)-th nearest row
 
+
 @register("rule", "dnc", paper='Shejwalkar, Houmansadr, "Manipulating the Byzantine", NDSS 2021')
 @dataclass(frozen=True)
 class DnC(BlockRule):

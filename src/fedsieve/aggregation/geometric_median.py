@@ -124,7 +124,7 @@ class _Weiszfeld:
     def __call__(self, w: FloatArray) -> tuple[FloatArray, float]:
         """The next weights, and the objective before, less what it is for the centre of G.
 
-        ||x_i - z|| - ||x_i|| = (||z||^2 - 2 <x_i, z>) / (||x_i - z|| + ||x_i||), however far x_i is.
+        ||x_i - z|| - ||x_i|| = (||z||^2 - 2 <x_i, z>) / (||x_i - z|| + ||x_i||) term by term.
         """
         squares, Gw = np.maximum(np.diagonal(self.G), 0), self.G @ w
         more = w @ Gw - 2 * Gw
