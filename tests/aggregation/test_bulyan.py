@@ -10,13 +10,18 @@ from fedsieve.aggregation.bulyan import selected
 
 
 def slow(X, f):
-    left, chosen = list(range(len(X))), []
+    left, chosen, at_first = list(range(len(X))), [], None
     for _ in range(len(X) - 2 * f):
         scores = []
         for i in left:
             D = sorted(((X[i] - X[j]) ** 2).sum() for j in left if j != i)
             scores.append(sum(D[: max(1, len(left) - f - 2)]))
-        chosen.append(left.pop(int(np.argmin(scores))))
+        at_first = dict(zip(left, scores, strict=True)) if at_first is None else at_first
+        tied = [
+            i for i, score in zip(left, scores, strict=True) if score <= min(scores) * (1 + 1e-9)
+        ]
+        chosen.append(min(tied, key=at_first.get))
+        left.remove(chosen[-1])
     Y, beta = X[chosen], len(X) - 4 * f
     middle = np.median(Y, axis=0)
     near = np.argsort(abs(Y - middle), axis=0)[:beta]
@@ -37,7 +42,7 @@ def test_equals_its_two_stages(n, f):
 def slow_by_mass(X, p, f):
     """Both stages by loops over masses that sum to 1."""
     h, n = np.sort(p)[-f:].sum(), len(X)
-    left, picked = dict(enumerate(p)), {}
+    left, picked, at_first = dict(enumerate(p)), {}, None
     D = ((X[:, None] - X) ** 2).sum(2)
     while (missing := 1 - 2 * h - sum(picked.values())) > 1e-12:
         amount, scores = max(sum(left.values()) - h - 1 / n, 2 / n), {}
@@ -46,7 +51,9 @@ def slow_by_mass(X, p, f):
             for j in sorted(left, key=lambda j, i=i: (j != i, D[i, j])):
                 scores[i] += min(room, left[j]) * D[i, j]
                 room -= min(room, left[j])
-        best = min(scores, key=scores.get)
+        at_first = scores if at_first is None else at_first
+        tied = [i for i in scores if scores[i] <= min(scores.values()) * (1 + 1e-9)]
+        best = min(tied, key=at_first.get)
         picked[best] = min(left.pop(best), missing)
     at, mass = np.array(list(picked)), np.array(list(picked.values()))
     out = np.empty(X.shape[1])
@@ -67,6 +74,17 @@ def test_client_weights_count_messages_by_mass(n, f):
         X, p = rng.normal(size=(n, 5)), rng.uniform(0.7, 1.1, n)
         X[:f] += rng.uniform(0, 3)
         np.testing.assert_allclose(Bulyan(f)(X, p), slow_by_mass(X, p / p.sum(), f), atol=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("n", "f"), [(7, 1), (8, 1), (11, 2), (15, 3)])
+def test_the_order_of_clients_does_not_matter_though_the_last_pick_is_a_tie(n, f, weighted):
+    rng = np.random.default_rng(n)
+    for _ in range(100):
+        X, p = rng.normal(size=(n, 3)), rng.uniform(0.95, 1.05, n) if weighted else np.ones(n)
+        order = rng.permutation(n)
+        found = Bulyan(f)(X[order], p[order] if weighted else None)
+        np.testing.assert_allclose(found, Bulyan(f)(X, p if weighted else None), atol=1e-12)
 
 
 def test_no_value_that_counts_is_beyond_the_honest_ones():

@@ -35,23 +35,42 @@ def test_equals_the_singular_vectors(num_iters, b, c):
         np.testing.assert_allclose(rule(X), X[good].mean(0))
 
 
-@pytest.mark.parametrize("far", 10.0 ** np.arange(2, 19, 2))
-def test_far_rows_are_dropped_however_far(far):
-    """Up to 1e10 the scores of the others decide, beyond it may be rounding; all are honest."""
+@pytest.mark.parametrize("far", 10.0 ** np.arange(3, 31, 3))
+def test_far_rows_are_set_aside_and_count_among_the_dropped(far):
     rng = np.random.default_rng(0)
     for _ in range(50):
-        n, k = int(rng.integers(7, 15)), int(rng.integers(1, 30))
+        n, k = int(rng.integers(7, 15)), int(rng.integers(3, 30))
         f = int(rng.integers(1, (n - 1) // 2 + 1))
         X = rng.normal(size=(n, k))
         rows = int(rng.integers(1, f + 1))
-        X[:rows] += far * (1 + abs(rng.normal(size=k)))
+        X[:rows] = far * rng.normal(size=k) * 10.0 ** rng.uniform(0, 8, (rows, 1))
+        X[:rows] *= rng.choice([-1, 1], (rows, 1))
         found = DnC(f=f).aggregate(X)
         kept = np.flatnonzero(found.weights)
-        assert len(kept) == n - f
-        assert kept.min() >= rows
+        # of the others, as many as are left to drop
+        assert (kept - rows).tolist() == divided(X[rows:], f - rows, 1, k, 1.0, 0)
         np.testing.assert_allclose(found.vector, X[kept].mean(0), atol=1e-12)
-        if far <= 1e10:
-            assert kept.tolist() == divided(X, f, 1, k, 1.0, 0)
+
+
+def test_whatever_f_rows_do_the_rest_is_within_ten_diameters():
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        f = int(rng.integers(1, 4))
+        n, k = int(rng.integers(2 * f + 1, 4 * f + 4)), int(rng.integers(1, 12))
+        X = rng.normal(size=(n, k)) + rng.choice([0, 1e4])
+        X[:f] += rng.normal(size=(f, k)) * 10.0 ** rng.uniform(-1, 30, (f, 1))
+        diameter = np.linalg.norm(X[f:, None] - X[f:], axis=2).max()
+        rule = DnC(f=f, num_iters=3, b=max(k // 2, 1), c=float(rng.uniform(0.3, 1.2)))
+        kept = np.flatnonzero(rule.aggregate(X).weights)
+        away = np.linalg.norm(X[kept, None] - X[f:], axis=2).min(axis=1)
+        assert away.max() <= 10 * diameter
+
+
+def test_a_far_row_outside_of_the_samples_is_seen():
+    X = np.random.default_rng(2).normal(size=(9, 500))
+    X[0, 499] = 1e20
+    for seed in range(5):
+        assert DnC(f=2, b=10, num_iters=1, seed=seed).aggregate(X).weights[0] == 0
 
 
 def test_same_seed_same_result_another_seed_another_sample():

@@ -50,6 +50,37 @@ def test_far_rows_do_not_stop_the_steps_early():
     np.testing.assert_allclose(GeometricMedian(1)(far), GeometricMedian(1)(near), atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "scales", [(1e8, 1e30), (1e10, 1e27), (1e14, 1e32), (1e16, 1e33), (1e18, 1e36), (1e36, 1e18)]
+)
+def test_a_far_row_does_not_hide_another_on_its_line(scales, dtype):
+    """From 1e8 on, only the direction of a row matters, to 1e-8."""
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        X, v, sign = rng.normal(size=(10, 5)), rng.normal(size=5), rng.choice([-1, 1])
+        p = rng.uniform(1, 1.2, 10) if seed % 2 else None
+        v /= np.linalg.norm(v)
+        far = X.copy()
+        X[0], X[1] = 1e8 * v, 1e8 * sign * v
+        far[0], far[1] = scales[0] * v, scales[1] * sign * v
+        found = GeometricMedian(2)(far.astype(dtype), p)
+        np.testing.assert_allclose(found, GeometricMedian(2)(X, p), atol=1e-6)
+
+
+def test_beside_far_rows_the_pulls_still_balance():
+    """The gradient, whose terms are unit vectors however far a row is, vanishes."""
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(10, 5))
+        X[0], X[1] = 1e-30 * rng.normal(size=5), 1e38 * rng.normal(size=5)
+        X[2] = 10.0 ** rng.uniform(2, 36) * rng.normal(size=5)
+        z = GeometricMedian(3)(X)
+        away = np.linalg.norm(X - z, axis=1)
+        if away.min() > 1e-3:  # else a row may be the median
+            assert np.linalg.norm(((X - z) / away[:, None]).sum(0)) < 1e-6
+
+
 @pytest.mark.parametrize("iterations", [1, 3])
 def test_fixed_steps_are_weiszfelds_from_the_mean(iterations):
     rng = np.random.default_rng(3)

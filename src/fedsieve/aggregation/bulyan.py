@@ -8,7 +8,9 @@ ICML 2018. In two stages:
          which is MeaMed.
 
 At the last picks fewer messages are left than Krum itself would allow; a score is then over a
-single neighbour, and the last message of all (f = 0) is picked without one.
+single neighbour, and the last message of all (f = 0) is picked without one. Two messages that are
+each other's nearest then have the same score: the one comes first that Krum on all messages
+prefers, so that the order of the clients does not matter.
 
 With client weights of sum 1, of which f clients hold at most h, the counts above become masses, as
 in Krum: messages are picked until they hold 1 - 2h, and of these the ones nearest to their weighted
@@ -107,12 +109,13 @@ def selected(D: FloatArray, f: int) -> NDArray[np.intp]:
     np.fill_diagonal(D, np.inf)
     order = np.argsort(D, axis=1, kind="stable")[:, : n - 1]  # oneself comes last
     D = np.take_along_axis(D, order, axis=1)
+    at_first = D[:, : max(n - f - 2, 1)].sum(axis=1)
     left = np.ones(n, dtype=bool)
     for remaining in range(n, 2 * f, -1):
         others = left[order]
         near = others & (np.cumsum(others, axis=1) <= max(remaining - f - 2, 1))
         score = np.where(left, np.where(near, D, 0).sum(axis=1), np.inf)
-        left[_first(score)] = False
+        left[_first(score, at_first)] = False
     return np.flatnonzero(~left)
 
 
@@ -120,16 +123,26 @@ def selected_mass(D: FloatArray, share: FloatArray, most: float) -> FloatArray:
     """What repeated Krum by mass selects of every message's share, (n,), in all 1 - 2 most."""
     n, order, left = len(D), nearest_first(D), share.copy()
     picks: list[int] = []
+    at_first: FloatArray | None = None
     while share[picks].sum() < (1 - 2 * most) * (1 - ROUNDING):
         amount = max(left.sum() - most - 1 / n, 2 / n)  # itself included
         score = (first_mass(order, left, amount) * D).sum(axis=1)
-        picks.append(_first(np.where(left > 0, score, np.inf)))
+        at_first = score if at_first is None else at_first
+        picks.append(_first(np.where(left > 0, score, np.inf), at_first))
         left[picks[-1]] = 0
     mass = np.zeros(n)
     mass[picks] = first_mass(np.arange(len(picks)), share[picks], 1 - 2 * most)
     return mass
 
 
-def _first(score: FloatArray) -> int:
-    """Of the smallest scores the first, and not the one that rounding prefers."""
-    return int(np.argmax(score <= score.min() * (1 + NEAR_TIE)))
+def _first(score: FloatArray, at_first: FloatArray) -> int:
+    """Who has the smallest score; of several, up to rounding, who had the smallest at first.
+
+    Only of those who had the same at first, too, does the client of lowest number come first.
+    """
+    best = np.where(_least(score), at_first, np.inf)
+    return int(np.argmax(_least(best)))
+
+
+def _least(score: FloatArray) -> NDArray[np.bool_]:
+    return np.asarray(score <= score.min() * (1 + NEAR_TIE))

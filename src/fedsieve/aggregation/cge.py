@@ -27,6 +27,8 @@ class CGE(Nearest):
     """Comparative gradient elimination: the mean of the n - f messages of smallest norm.
 
     Cheap, and right only if the honest costs are redundant: small messages are never suspected.
+    What is kept is no longer than the longest honest message, so the error is bounded by the honest
+    messages' length; it is not by their spread, so that it lacks `Facts.ROBUST`.
     With client weights, the largest messages lose the most weight that f clients can hold.
 
     Args:

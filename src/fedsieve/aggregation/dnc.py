@@ -7,13 +7,23 @@ for federated learning", NDSS 2021. ``num_iters`` times, on b coordinates sample
     score_i = <x_i - mu, v>^2,  keep the n - c f rows of lowest score,
 
 and the output is the mean, over all coordinates, of the rows that were kept every time.
+
+The scores say little beside a row that is far beyond all others: mu and v are then its own, and the
+others' scores the same up to rounding, so that a second such row, however far, could stay. Hence a
+safeguard, which is not in the paper: with r_i the distance of row i to its (n - f)-th nearest row,
+itself included, a row is set aside first, and is one of the c f, if
+
+    r_i > 10 r,  r the (n - f)-th smallest of all r_i.
+
+n - f honest rows have each other within their diameter, so r is at most that diameter, and the ball
+of r_i has an honest row in it: every row that stays is within 10 honest diameters of one of them.
+At most f rows are set aside, and none among rows of ordinary spread.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -23,12 +33,13 @@ from torch import Tensor
 from fedsieve._arguments import integer, real
 from fedsieve.aggregation._blocks import BlockRule, Parts, joined
 from fedsieve.aggregation._door import FloatArray, Rows
-from fedsieve.aggregation._gram import gram, weighted_sum
+from fedsieve.aggregation._gram import gram, squared_distances, weighted_sum
 from fedsieve.aggregation._spectral import spread
 from fedsieve.aggregation._threads import added
-from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import largest_share, minority
 from fedsieve.registry import register
+
+FAR = 10.0  # times what n - f rows are from their (n - f)-th nearest row
 
 
 @register("rule", "dnc", paper='Shejwalkar, Houmansadr, "Manipulating the Byzantine", NDSS 2021')
@@ -36,11 +47,9 @@ from fedsieve.registry import register
 class DnC(BlockRule):
     """Divide and conquer: drops the outliers along the top direction of sampled coordinates.
 
-    One pass about the mean: of rows at very different distances, the farthest hide the others. Rows
-    some 1e12 times as far as the others leave no digit of float64 that tells the others' scores
-    apart; which of them are dropped besides, to make up c f, is then left to rounding. If
-    one more iteration would leave nobody, the iterations stop before it. With client weights,
-    the means are weighted; how many are kept counts every client alike.
+    Rows far beyond all others, which would hide one another, are set aside before; see above. If
+    one more iteration would leave nobody, the iterations stop before it. With client weights, the
+    means are weighted; how many are kept counts every client alike.
 
     Args:
         f: Number of Byzantine clients, 2f < n and c f < n.
@@ -62,7 +71,6 @@ class DnC(BlockRule):
     b: int = 10_000
     c: float = 1.0
     seed: int = 0
-    lacks: ClassVar[Facts] = Facts.ROBUST  # rows far away may hide others half as far away
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,25 +93,45 @@ class DnC(BlockRule):
         n, f = len(rows.data), self.f - rows.removed
         largest_share(rows.share, n, f)
         p = np.full(n, 1 / n) if rows.share is None else rows.share
-        keep = max(n - int(self.c * f), 1)
         good = np.ones(n, dtype=bool)
-        for G in self._grams(parts, k) if f else []:
-            lowest = np.argsort(spread(G, p).tau, kind="stable")[:keep]
-            still = good & np.isin(np.arange(n), lowest)
-            if not still.any():
-                break
-            good = still
+        if f:
+            whole, samples = self._grams(parts, k)
+            near = _near(whole, f)
+            q = p[near] / p[near].sum()
+            keep = max(min(n - int(self.c * f), len(near)), 1)
+            good = np.isin(np.arange(n), near)
+            for G in samples:
+                tau = spread(G[np.ix_(near, near)], q).tau
+                lowest = near[np.argsort(tau, kind="stable")[:keep]]
+                still = good & np.isin(np.arange(n), lowest)
+                if not still.any():
+                    break
+                good = still
         w = np.where(good, p, 0)
         w = w / w.sum()
         return joined((weighted_sum(w, part.data) for part in parts()), k), w if explain else None
 
-    def _grams(self, parts: Parts, k: int) -> Iterable[FloatArray]:
-        """The Gram of every sample, all of them from one pass; one where all are the same."""
+    def _grams(self, parts: Parts, k: int) -> tuple[FloatArray, Iterable[FloatArray]]:
+        """The Gram of all coordinates and that of every sample, one where all are the same.
+
+        All of them come from one pass.
+        """
         if self.b >= k:
-            return [added(map(gram, parts()))]
+            whole = added(map(gram, parts()))
+            return whole, [whole]
         rng = np.random.default_rng(self.seed)
         samples = [np.sort(rng.choice(k, self.b, replace=False)) for _ in range(self.num_iters)]
-        return added(np.stack([_gram(part, at) for at in samples]) for part in parts())
+        whole, *sampled = added(
+            np.stack([gram(part), *(_gram(part, at) for at in samples)]) for part in parts()
+        )
+        return whole, sampled
+
+
+def _near(G: FloatArray, f: int) -> NDArray[np.intp]:
+    """The rows that are not far beyond n - f others, in order: at least n - f of them."""
+    most = len(G) - f
+    reach = np.partition(squared_distances(G), most - 1, axis=1)[:, most - 1]
+    return np.flatnonzero(reach <= FAR**2 * np.partition(reach, most - 1)[most - 1])
 
 
 def _gram(rows: Rows, at: NDArray[np.intp]) -> FloatArray:

@@ -13,6 +13,9 @@ leaves x_j out (Vardi and Zhang, "The multivariate L1-median and associated data
 After two steps a jump along them is kept if it lowers the objective (Varadhan and Roland, "Simple
 and globally convergent methods for accelerating the convergence of any EM algorithm", 2008). z is
 kept as weights w, z = w^T X; all distances come from the Gram.
+
+Objectives are compared less their value at the centre of the Gram, message by message: beside a row
+at 1e30, the sum of the distances themselves would hold no digit of the others'.
 """
 
 from __future__ import annotations
@@ -24,7 +27,12 @@ import numpy as np
 
 from fedsieve._arguments import integer, real
 from fedsieve.aggregation._door import FloatArray
-from fedsieve.aggregation._gram import GramRule, squared_distances, squared_distances_to
+from fedsieve.aggregation._gram import (
+    GramRule,
+    squared_distances,
+    squared_distances_to,
+    summed_distances,
+)
 from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import largest_share, minority
 from fedsieve.registry import register
@@ -87,9 +95,8 @@ class GeometricMedian(GramRule):
         largest_share(share, n, self.f - removed)
         if self.iterations:
             return _fixed(G, alpha, self.nu, self.iterations)
-        distances = np.sqrt(squared_distances(G))
-        start = int(np.argmin(np.where(alpha > 0, distances @ alpha, np.inf)))
-        w = _departure(G, alpha, distances[start], start)
+        start = int(np.argmin(np.where(alpha > 0, summed_distances(G, alpha), np.inf)))
+        w = _departure(G, alpha, np.sqrt(squared_distances(G)[start]), start)
         return w if w[start] == 1 else _converged(G, alpha, w, self.nu)
 
 
@@ -115,10 +122,17 @@ class _Weiszfeld:
     nu: float
 
     def __call__(self, w: FloatArray) -> tuple[FloatArray, float]:
-        """The next weights, and the objective before."""
-        d = np.sqrt(squared_distances_to(self.G, w))
+        """The next weights, and the objective before, less what it is for the centre of G.
+
+        ||x_i - z|| - ||x_i|| = (||z||^2 - 2 <x_i, z>) / (||x_i - z|| + ||x_i||) term by term.
+        """
+        squares, Gw = np.maximum(np.diagonal(self.G), 0), self.G @ w
+        more = w @ Gw - 2 * Gw
+        d = np.sqrt(np.maximum(squares + more, 0))
+        far = d + np.sqrt(squares)
+        excess = np.divide(more, far, out=np.zeros(len(w)), where=far > 0)
         beta = self.alpha / np.maximum(self.nu, d)
-        return beta / beta.sum(), float(self.alpha @ d)
+        return beta / beta.sum(), float(self.alpha @ excess)
 
     def length(self, moved: FloatArray) -> float:
         """Length of a difference of two points, given that of their weights."""
@@ -141,7 +155,7 @@ def _fixed(G: FloatArray, alpha: FloatArray, nu: float, steps: int) -> FloatArra
 def _converged(G: FloatArray, alpha: FloatArray, w: FloatArray, nu: float) -> FloatArray:
     middle = _middle(G, w)
     step = _Weiszfeld(G, alpha, nu * middle)
-    for _ in range(STEPS // 3):
+    for _ in range(STEPS // 3 if middle > 0 else 0):
         once, _ = step(w)
         twice, objective = step(once)
         first, second = once - w, twice - once

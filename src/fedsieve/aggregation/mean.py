@@ -23,7 +23,8 @@ class Mean(GramRule):
 
     Args:
         f: How many unusable rows (NaN, infinite) may be left out before the round fails; finite
-            Byzantine rows are averaged like all others, so there is no kappa for f > 0.
+            Byzantine rows are averaged like all others, so there is no kappa for f > 0, and it
+            lacks `Facts.ROBUST`.
 
     Example:
         >>> import torch

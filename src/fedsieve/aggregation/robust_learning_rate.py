@@ -34,8 +34,9 @@ class RobustLearningRate(Coordinatewise):
     """Robust learning rate: the mean, turned around where fewer than theta votes of sign agree.
 
     Made against backdoors, whose coordinates only the attackers push one way. Lengths are not
-    bounded: it withstands a large row no better than the mean does. With client weights p_i, a vote
-    counts n p_i.
+    bounded: a single large finite row takes it wherever it likes, as it does the mean, so that it
+    lacks `Facts.ROBUST`; clip before it (`Clipping`, `ARC`). With client weights p_i, a vote counts
+    n p_i.
 
     Args:
         f: Number of Byzantine clients, 2f < n.

@@ -44,8 +44,10 @@ def aggregate_blocks(
     """The aggregate of the stack whose columns are those of all blocks, one after another.
 
     The same as ``rule.aggregate(concatenated blocks)``: to the bit for the median, the trimmed mean
-    and MeaMed without client weights and for the majority vote, to rounding for all others. Beside
-    the result it needs some tens of MiB, however long the blocks.
+    and MeaMed without client weights and for the majority vote, to rounding for all others.
+    Only where rounding has to decide between equals, such as rows that a pre-aggregator mixed
+    alike, may a rule prefer others of them here. Beside the result it needs some tens of MiB,
+    however long the blocks.
 
     Args:
         rule: Any rule of this package, with or without a pre-aggregator before it.
