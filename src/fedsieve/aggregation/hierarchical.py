@@ -62,8 +62,8 @@ class Hierarchical:
         size: Largest number of rows in a bucket, >= 2.
 
     Raises:
-        ValueError: The rule is none of these, ``size`` is not an integer >= 2, or at the first use no tree has only buckets
-            in which the rule allows its f.
+        ValueError: The rule is none of these, ``size`` is not an integer >= 2, or at the first use
+            no tree has only buckets in which the rule allows its f.
 
     Example:
         >>> from fedsieve.aggregation import Median
