@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedsieve.aggregation import CAF, CGE, MoNNA, _compiled
+from fedsieve.aggregation import CAF, CGE, NNM, Krum, MoNNA, _compiled
 from fedsieve.aggregation._compiled_gram import centred_gram, squared_norms
 from fedsieve.aggregation._door import admit, row_norms
 from fedsieve.aggregation._gram import gram, squared_distances
@@ -135,3 +135,18 @@ def test_interpreted_and_compiled_norms_and_gram_agree(compiled):
     rows = admit(torch.from_numpy(X), None, 0)
     by_hand = centred_gram(X, X[:1], rows.reference, 2.0, 0, 300)
     np.testing.assert_allclose(by_hand, gram(rows, torch.from_numpy(X[:1])) / 4, atol=1e-9)
+
+
+@pytest.mark.parametrize("rule", [CAF(f=1), Krum(f=1), NNM(f=1) >> CAF(f=1)], ids=str)
+def test_what_is_no_gram_is_refused(rule):
+    X = np.random.default_rng(0).normal(size=(6, 4))
+    G = X @ X.T
+    skewed, negative = G.copy(), G.copy()
+    skewed[2, 1] += 1
+    with pytest.raises(ValueError, match=r"gram\[1, 2\]=.* and gram\[2, 1\]=.* must be equal"):
+        rule.weights(skewed)
+    negative[3, 3] = -2
+    with pytest.raises(ValueError, match=r"gram\[3, 3\]=-2 must be >= 0: it is a squared length"):
+        rule.weights(negative)
+    rough = G * (1 + 1e-6 * np.random.default_rng(1).normal(size=G.shape))
+    torch.testing.assert_close(rule.weights(rough), rule.weights(G), atol=1e-4, rtol=0)

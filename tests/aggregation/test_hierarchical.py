@@ -10,15 +10,23 @@ from hypothesis import strategies as st
 
 from fedsieve.aggregation import (
     CAF,
+    MDA,
+    NNM,
+    Bucketing,
+    DnC,
     Facts,
+    FLTrust,
     GeometricMedian,
     Hierarchical,
     Krum,
     Mean,
     Median,
+    MoNNA,
+    RobustLearningRate,
     TooManyFaultyClients,
     TrimmedMean,
 )
+from fedsieve.registry import components
 
 
 def rng():
@@ -72,6 +80,61 @@ def test_the_tolerance_is_exact(f, size, n, bad):
             tree(X, np.random.default_rng(7))
     elif all(size % 2 for size in (n, 3)):  # buckets of 2f + 1: f + 1 are the majority
         assert np.abs(tree(X, np.random.default_rng(7))).max() > 1e3
+
+
+RULES = {part.name: part.factory for part in components("rule")}
+ROBUST = [
+    name
+    for name, rule in RULES.items()
+    if Facts.ROBUST in ~rule.lacks and name not in ("monna", "fltrust")
+]
+
+
+@pytest.mark.parametrize("name", ROBUST)
+@pytest.mark.parametrize("pre", [None, NNM(f=1), Bucketing(s=2)])
+@pytest.mark.parametrize("bad", [1e3, 1e9, -1e30])
+def test_the_tolerance_holds_whatever_robust_rule_fills_the_buckets(name, pre, bad):
+    inner = RULES[name](f=1)
+    inner = inner if pre is None else pre >> inner
+    size = next(m for m in range(2, 100) if inner.breakdown(m) >= 1)
+    tree, n = Hierarchical(inner, size=size + 1), size * (size + 1)
+    X = np.random.default_rng(2).normal(1, 0.1, (n, 3))
+    plain = tree(X, np.random.default_rng(7))
+    worst = spoilers(tree, n, seed=7)
+    assert len(worst) == tree.tolerance(n) + 1 == 4
+    for i in range(len(worst)):
+        held = X.copy()
+        held[np.delete(worst, i)] = bad
+        assert np.abs(tree(held, np.random.default_rng(7)) - plain).max() < 2
+
+
+def test_fltrust_fills_buckets_about_its_root():
+    tree, X = Hierarchical(FLTrust(f=1, root=np.ones(3)), size=4), np.ones((16, 3))
+    X[spoilers(tree, 16, seed=7)[:-1]] = 1e9
+    assert np.abs(tree(X, np.random.default_rng(7))).max() < 2
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Mean(f=2),
+        DnC(f=2),
+        RobustLearningRate(f=2),
+        GeometricMedian(f=2, iterations=3),
+        Bucketing(s=2) >> Mean(f=2),
+        NNM(f=0) >> TrimmedMean(f=2),
+    ],
+    ids=str,
+)
+def test_a_rule_that_few_rows_spoil_is_refused(rule):
+    with pytest.raises(ValueError, match=r"allowed are rules with Facts.ROBUST, or f=0"):
+        Hierarchical(rule, size=12)
+
+
+@pytest.mark.parametrize("rule", [MoNNA(f=2), NNM(f=2) >> MoNNA(f=2), MoNNA(f=0)], ids=str)
+def test_a_rule_that_trusts_a_row_is_refused(rule):
+    with pytest.raises(ValueError, match=r"trusts the client in one row.*without a pivot"):
+        Hierarchical(rule, size=12)
 
 
 def test_random_byzantine_clients_take_the_root_no_more_often_than_stated():
@@ -159,7 +222,7 @@ TREES = [(13, 13, 1), (9, 12, 2), (130, 12, 2), (57, 12, 3), (401, 8, 1)]
 
 
 @pytest.mark.parametrize(("n", "size", "f"), TREES)
-@pytest.mark.parametrize("rule", [CAF, Krum, GeometricMedian, Mean])
+@pytest.mark.parametrize("rule", [CAF, Krum, GeometricMedian, MDA])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_reported_weights_make_the_aggregate(n, size, f, rule, weighted):
     tree = Hierarchical(rule(f=1 if rule is Krum else f), size=size)

@@ -2,7 +2,8 @@
 
 A row with a NaN, an infinity, or a norm beyond `GROSS` times the median norm carries no message.
 It is removed before any arithmetic, since 0 * inf would spoil even a weight of zero. A client of
-weight 0 is absent: nothing looks at its row.
+weight 0 is absent, whatever its row holds. If anything is left out, what stays is copied once: that
+is all the memory, one stack at most, that such rows cost.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor
 from fedsieve.aggregation._compiled import summing_kernel
 from fedsieve.aggregation._compiled_gram import squared_norms
 from fedsieve.aggregation._lanes import FloatArray as FloatArray
+from fedsieve.aggregation._sorting import blocks
 from fedsieve.aggregation._threads import summed
 
 Vector = Tensor | NDArray[np.floating]
@@ -82,8 +84,7 @@ class Rows:
 
     def mixed(self, data: Tensor, share: FloatArray | None) -> Rows:
         """Rows that were made of these, on the same scale."""
-        norms = torch.linalg.vector_norm(data if self.scale == 1 else data / self.scale, dim=1)
-        order = np.argsort(norms.cpu().numpy(), kind="stable")
+        order = np.argsort(safe_norms(data), kind="stable")
         return replace(self, data=data, share=share, reference=int(order[(len(order) - 1) // 2]))
 
 
@@ -144,6 +145,8 @@ def admit(
 ) -> Rows:
     """Look at every row once and let the usable ones in; who weighs nothing stays outside.
 
+    Shares that are equal are none at all.
+
     Args:
         stack: The messages (n, k).
         weights: The clients' weights, (n,).
@@ -157,36 +160,33 @@ def admit(
     """
     n = len(stack)
     share = None if weights is None else normalised(weights, n)
-    if share is not None and not share.all():
-        heard = share > 0
-        stack = stack[torch.from_numpy(heard).to(stack.device)]
-        rows = admit(stack, share[heard], f, reach=reach, unit=unit)
-        usable = np.zeros(n, dtype=bool)
-        usable[heard] = rows.usable
-        return replace(rows, usable=usable)
+    heard = np.ones(n, dtype=bool) if share is None else share > 0
     norms = row_norms(stack)
-    order = np.argsort(norms, kind="stable")  # NaN comes last
-    scale = 1.0
-    middle = unit or norms[order[(n - 1) // 2]]
-    if not (norms[order[-1]] < np.inf and 1 / MODEST < middle < MODEST):
-        norms = wide_norms(stack)
+    norms[~heard] = np.nan
+    if (odd := heard & ~np.isfinite(norms)).any():  # or is it a square that overflowed?
+        norms[odd] = wide_norms(stack, odd)
+    scale, middle = 1.0, unit or _middle(norms[np.isfinite(norms)])
+    if not 1 / MODEST < middle < MODEST:
+        norms[heard] = wide_norms(stack, heard)
         finite = norms[np.isfinite(norms)]
         scale = unit or _middle(finite) or _middle(finite[finite > 0]) or reach or 1.0
     with np.errstate(over="ignore"):
         usable = norms / scale < GROSS  # False for NaN
-    removed = n - int(np.count_nonzero(usable))
-    if removed > f or removed == n:
+    n, m = int(np.count_nonzero(heard)), int(np.count_nonzero(usable))
+    if n - m > f or m == 0:
         raise TooManyFaultyClients(
-            f"{removed} of {n} rows are unusable (NaN, infinite or grossly large), "
+            f"{n - m} of {n} rows are unusable (NaN, infinite or grossly large), "
             f"but f={f} allows at most {min(f, n - 1)}"
         )
     if reach > MODEST * scale:  # then the rows are too short for their own scale to matter
         scale = reach
-    if removed:
+    if m < len(stack):
         stack, norms = stack[torch.from_numpy(usable).to(stack.device)], norms[usable]
         share = None if share is None else share[usable] / share[usable].sum()
-        order = np.argsort(norms, kind="stable")
-    return Rows(stack, usable, removed, share, int(order[(len(order) - 1) // 2]), scale)
+    if share is not None and share.min() == share.max():
+        share = None
+    order = np.argsort(norms, kind="stable")
+    return Rows(stack, usable, n - m, share, int(order[(m - 1) // 2]), scale)
 
 
 def normalised(weights: ClientWeights, n: int) -> FloatArray:
@@ -243,23 +243,40 @@ def row_norms(stack: Tensor) -> FloatArray:
 
 def length(vector: Vector) -> float:
     """Norm of a finite vector (k,), without overflow or underflow of the squares."""
-    return float(wide_norms(as_tensor(vector)[None])[0])
+    return float(wide_norms(as_tensor(vector)[None], np.ones(1, dtype=bool))[0])
 
 
 def safe_norms(stack: Tensor) -> FloatArray:
-    """Row norms, in the wide way if a square may be out of range."""
+    """Row norms, in the wide way where a square may be out of range."""
     norms = row_norms(stack)
-    modest = ((norms > 1 / MODEST) & (norms < MODEST)).all()
-    return norms if modest else wide_norms(stack)
-
-
-def wide_norms(stack: Tensor) -> FloatArray:
-    """Row norms in float64 without overflow or underflow of the squares; not finite if a row is."""
-    peaks = stack.abs().amax(dim=1).double()
-    safe = torch.where((peaks > 0) & peaks.isfinite(), peaks, 1.0)
-    shapes = torch.linalg.vector_norm(stack.double() / safe[:, None], dim=1)
-    norms: FloatArray = (safe * shapes).cpu().numpy()
+    if not (modest := (norms > 1 / MODEST) & (norms < MODEST)).all():
+        norms[~modest] = wide_norms(stack, ~modest)
     return norms
+
+
+def wide_norms(stack: Tensor, which: NDArray[np.bool_]) -> FloatArray:
+    """Norms in float64 without overflow or underflow of the squares; not finite if a row is.
+
+    Args:
+        stack: Rows (n, k), of which a block of columns at a time is upcast.
+        which: The rows that are asked for, (n,).
+
+    Returns:
+        One norm for each of these, in order.
+    """
+    n, k = stack.shape
+    at = np.flatnonzero(which)
+    norms = np.zeros(n)
+    for columns in blocks(0, k, n, on_cpu=stack.device.type == "cpu"):
+        if len(at) == 0:
+            break
+        part = stack[:, columns][torch.from_numpy(at).to(stack.device)].double()
+        peaks = part.abs().amax(dim=1, keepdim=True)
+        part /= torch.where((peaks > 0) & peaks.isfinite(), peaks, 1.0)
+        found = (peaks[:, 0] * torch.linalg.vector_norm(part, dim=1)).cpu().numpy()
+        norms[at] = np.hypot(norms[at], np.where(np.isfinite(found), found, np.nan))
+        at = at[np.isfinite(norms[at])]
+    return norms[which]
 
 
 def _middle(norms: FloatArray) -> float:

@@ -35,6 +35,7 @@ NEAR_TIE = 1e-12  # relative difference below which two distances are equal
 SAME = 1e-14  # of the squared lengths: a squared distance below this is rounding
 BLOCK = 1 << 18  # entries upcast to float64 at a time: 2 MiB, inside the second-level cache
 DEVICE_BLOCK = 1 << 24  # on a device: few launches, 128 MiB beside the stack
+ROUGH = 1e-4  # of the largest entry: what rounding may leave of a Gram that others computed
 ROUNDING = 1e-12  # of a sum of masses; times a far row, it would be far, too
 PADDING = 16  # columns; rows a power of two apart would compete for the same cache lines
 
@@ -316,12 +317,14 @@ class GramRule(Rule):
             (n,) float64 on the CPU, summing to 1.
 
         Raises:
-            ValueError: Wrong shape, a value that is not finite, or an illegal (n, f).
+            ValueError: Wrong shape, a value that is not finite, no symmetric matrix or a negative
+                squared length (beyond rounding), or an illegal (n, f).
         """
         G = numbers(gram, "gram's numbers")
         n = len(G) if G.ndim else 0
         if n == 0 or G.shape != (n, n) or not np.isfinite(G).all():
             raise ValueError(f"gram of shape {G.shape} must be a finite, non-empty (n, n) matrix")
+        _check_products(G)
         self.check(n)
         self._check_weights(client_weights)
         told = np.zeros(n)
@@ -378,6 +381,21 @@ class PointRule(Rule):
         G = self._look(rows, A)
         w = self._place(Products(G, len(A), rows.removed, rows.share, rows.scale))
         return placed(w, rows.data, A), w[: len(rows.data)]
+
+
+def _check_products(G: FloatArray) -> None:
+    """Refuse what cannot be inner products, in whatever precision they were computed."""
+    rounding = ROUGH * np.abs(G).max()
+    apart = np.abs(G - G.T)
+    if apart.max() > rounding:
+        i, j = np.unravel_index(apart.argmax(), G.shape)
+        raise ValueError(
+            f"gram[{i}, {j}]={G[i, j]:g} and gram[{j}, {i}]={G[j, i]:g} must be equal: "
+            "inner products are symmetric"
+        )
+    i = np.diagonal(G).argmin()
+    if G[i, i] < -rounding:
+        raise ValueError(f"gram[{i}, {i}]={G[i, i]:g} must be >= 0: it is a squared length")
 
 
 def origin(rows: Rows) -> Tensor:

@@ -54,9 +54,11 @@ def mixed_blocks(
     alone = r == n and np.count_nonzero(M - np.diag(np.diagonal(M))) == 0  # rows are scaled only
     kernel = None if alone else summing_kernel(mixed_columns, X.numel())
     parts = list(blocks(start, stop, r + n))
-    space = np.empty((r, parts[0].stop - start), rows.dtype)
+    space = np.empty(r * (parts[0].stop - start), rows.dtype)
     for columns in parts:
-        block = space[:, : columns.stop - columns.start]
+        width = columns.stop - columns.start
+        # contiguous even where it is the narrower last: another layout is another compilation
+        block = space[: r * width].reshape(r, width)
         if alone:
             np.multiply(rows[:, columns], factors, out=block)
         elif kernel is None:

@@ -9,10 +9,11 @@ ICML 2025. From c = 1, while sum_i c_i > n - 2f:
     c_i   <- c_i (1 - tau_i / max_j tau_j)
 
 and the output is the mu_c of the smallest lambda seen. The maximum runs over rows of positive
-weight, so every turn removes at least one row for good. The eigenpair is exact and comes from the
-Gram (``_spectral``); 1000 rows take no d x d matrix and no n^3 operations a turn. Turns whose
-lambda cannot be the smallest are left out: rows at right angles, for which eigenvectors are hardest
-to tell apart, would otherwise be worth sending to wear the server out.
+weight, so every turn removes at least one row for good. The eigenpair comes
+from the Gram (``_spectral``, which says when it is not exact); 1000 rows take no d x d matrix and
+no n^3 operations a turn. Turns whose lambda cannot be the smallest are left out, and the steps of
+a turn are bounded: rows at right angles, for which eigenvectors are hardest to tell apart, would
+otherwise be worth sending to wear the server out.
 """
 
 from __future__ import annotations

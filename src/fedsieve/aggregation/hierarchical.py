@@ -42,7 +42,8 @@ from fedsieve.aggregation._door import (
     check_stack,
     normalised,
 )
-from fedsieve.aggregation.rule import Aggregation, Rule
+from fedsieve.aggregation.facts import Facts
+from fedsieve.aggregation.rule import Aggregation, Rule, parts_of
 
 Stack = TypeVar("Stack", Tensor, NDArray[np.floating])
 
@@ -56,12 +57,13 @@ class Hierarchical:
     one level up.
 
     Args:
-        rule: Aggregates every bucket, with f Byzantine rows per bucket.
+        rule: Aggregates every bucket, with f Byzantine rows per bucket. One for f > 0 must have
+            `Facts.ROBUST`, and trust no client's row: who sits there is up to the deal.
         size: Largest number of rows in a bucket, >= 2.
 
     Raises:
-        ValueError: ``size`` is not an integer >= 2, or at the first use no tree has only buckets
-            in which the rule allows its f.
+        ValueError: The rule is none of these, ``size`` is not an integer >= 2, or at the first use
+            no tree has only buckets in which the rule allows its f.
 
     Example:
         >>> from fedsieve.aggregation import Median
@@ -78,6 +80,16 @@ class Hierarchical:
     def __post_init__(self) -> None:
         instance(self, "rule", Rule)
         integer(self, "size", 2)
+        if self.rule.f > 0 and Facts.ROBUST not in self.rule.facts:
+            raise ValueError(
+                f"rule={self.rule!r} lets fewer than f + 1 rows of a bucket spoil it, so that no "
+                "tree of it tolerates anything; allowed are rules with Facts.ROBUST, or f=0"
+            )
+        if _trusts_a_row(self.rule):
+            raise ValueError(
+                f"rule={self.rule!r} trusts the client in one row, where the deal may put anyone; "
+                "allowed are rules without a pivot"
+            )
 
     def __call__(
         self, stack: Stack, rng: np.random.Generator, weights: ClientWeights | None = None
@@ -245,3 +257,7 @@ class Hierarchical:
         if shares is not None:
             told[admitted.usable] = shares
         return vector, told, ~admitted.usable
+
+
+def _trusts_a_row(rule: Rule) -> bool:
+    return hasattr(rule, "pivot") or any(map(_trusts_a_row, parts_of(rule).values()))

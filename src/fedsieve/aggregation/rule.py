@@ -82,11 +82,11 @@ class Rule(ABC):
     def needs_root(self) -> bool:
         """Whether it, or the rule in a composition, has to be given a trusted update first."""
         missing = _has_root(self) and getattr(self, "root", None) is None
-        return missing or any(part.needs_root for part in _rules_of(self).values())
+        return missing or any(part.needs_root for part in parts_of(self).values())
 
     def trusting(self, root: Tensor) -> Self:
         """This rule with the update (k,) that the server computed itself, where it needs one."""
-        changed: dict[str, Any] = {name: r.trusting(root) for name, r in _rules_of(self).items()}
+        changed: dict[str, Any] = {name: r.trusting(root) for name, r in parts_of(self).items()}
         if _has_root(self):
             changed["root"] = root
         return replace(self, **changed)
@@ -236,7 +236,7 @@ def _has_root(rule: Rule) -> bool:
     return any(field.name == "root" for field in fields(rule))
 
 
-def _rules_of(rule: Rule) -> dict[str, Rule]:
+def parts_of(rule: Rule) -> dict[str, Rule]:
     """The rules that a composition is made of, by the names of its fields."""
     parts = {field.name: getattr(rule, field.name) for field in fields(rule)}
     return {name: part for name, part in parts.items() if isinstance(part, Rule)}
