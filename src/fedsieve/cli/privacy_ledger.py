@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from fedsieve.cli._epsilon import Json, NoiseLaw, Variance, facts, law_of
+from fedsieve.cli._epsilon import Json, NoiseLaw, Variance, Way, facts, law_of
 from fedsieve.cli._text import pairs, say
 
 if TYPE_CHECKING:
-    from fedsieve.privacy.guarantee import Event
+    from fedsieve.privacy.guarantee import Event, Sampling
     from fedsieve.privacy.ledger_view import Account
 
 
@@ -28,6 +28,7 @@ def ledger(
     steps: Annotated[int, typer.Option(help="Noisy releases per message, >= 1.")] = 1,
     noise: NoiseLaw = "gaussian",
     variance: Variance = None,
+    sampling: Way = "poisson",
     as_json: Json = False,
 ) -> None:
     """Show the budgets of a client's ledger: what is spent, by which runs, and what is left."""
@@ -45,8 +46,8 @@ def ledger(
     asked: tuple[Event, ...] = ()
     if noise_multiplier is not None and sampling_rate is not None:
         with refusing():
-            law = law_of(noise, variance)
-            asked = (Terms(noise_multiplier, sampling_rate, 1.0, steps, *law).event,)
+            kind = *law_of(noise, variance), cast("Sampling", sampling)
+            asked = (Terms(noise_multiplier, sampling_rate, 1.0, steps, *kind).event,)
     told = [_told(account, asked) for account in accounts(file)]
     if as_json:
         say(json.dumps(told, indent=2))
@@ -68,9 +69,11 @@ def _told(account: Account, asked: tuple[Event, ...]) -> dict[str, Any]:
     from dataclasses import asdict, replace
 
     kinds = asked or tuple(replace(event, steps=1) for event in account.spent)
-    left = [asdict(kind) | {"messages": account.left(kind)} for kind in kinds]
+    left = [
+        asdict(kind) | {"releases": kind.releases, "messages": account.left(kind)} for kind in kinds
+    ]
     runs = [asdict(run) for run in account.runs]
-    spent = facts(account.guarantee()) | {"releases": sum(event.steps for event in account.spent)}
+    spent = facts(account.guarantee()) | {"releases": sum(event.releases for event in account.spent)}
     return {"data": account.data, "budget": account.budget.limit} | spent | {
         "rounds": account.rounds, "left": left, "runs": runs,
     }  # fmt: skip
@@ -79,11 +82,20 @@ def _told(account: Account, asked: tuple[Event, ...]) -> dict[str, Any]:
 def _words(left: dict[str, Any]) -> str:
     from fedsieve.privacy.guarantee import LAWS
 
-    law = LAWS[left["law"]]
-    return (
-        f"{_count(left['messages'], 'message')} of {_count(left['steps'], 'release')}, {law} noise "
-        f"of multiplier {left['noise_multiplier']:g}, sampling rate {left['sampling_rate']:g}"
-    )
+    noise = f"{LAWS[left['law']]} noise of multiplier {left['noise_multiplier']:g}"
+    messages = _count(left["messages"], "message")
+    if left["sampling"] == "poisson":
+        released = _count(left["releases"], "release")
+        drawn = f"Poisson sampling with rate {left['sampling_rate']:g}"
+    else:
+        each = _count(left["releases"] // left["steps"], "release")
+        released = f"{_count(left['steps'], 'epoch')} of {each}"
+        drawn = _DRAWN[left["sampling"]]
+    return f"{messages} of {released}, {noise}, {drawn}"
+
+
+_DRAWN = {"shuffled": "shuffled batches", "random-allocation": "random allocation"}
+"""How records come to the steps of an epoch."""
 
 
 def _history(run: dict[str, Any]) -> str:
