@@ -142,9 +142,7 @@ class StochasticGradient:
             theta, batch.x, batch.y, batch.counts, clip=clip, subspace=subspace
         )
         released = self.noise.at_client(mechanism, result.sums, cohort, round_, step)
-        info = _norms(released) | {
-            "unusable": float(result.bad.sum()) / max(len(result.norms), 1)
-        }
+        info = _norms(released) | {"unusable": float(result.bad.sum()) / max(len(result.norms), 1)}
         if len(result.norms):
             info["clipped_fraction"] = float((result.factors < 1).float().mean())
         if self.adaptive is None:

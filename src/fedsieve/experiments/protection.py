@@ -125,7 +125,7 @@ def _not_linear(what: str) -> str:
     return (
         f"{what} with privacy.trust='central': it is not known to be linear, one client's vector "
         "may come out of it as a whole, and the server's noise is made for a share of 1/n; allowed "
-        "is the mean alone (aggregation.rule='mean', or an object fedsieve.aggregation.Mean()), or "
+        "is aggregation.rule='mean' alone, or rule=fedsieve.aggregation.Mean() as an object, or "
         "privacy.trust='distributed' or 'local'"
     )
 

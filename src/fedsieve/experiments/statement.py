@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedsieve.privacy import Guarantee
 
+
 def privacy(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     """The privacy statement: what holds, under which assumptions, and what it does not cover.
 
