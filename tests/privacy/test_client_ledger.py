@@ -368,8 +368,8 @@ def test_limits_that_are_no_numbers_are_refused_by_name():
 def test_a_name_that_the_file_cannot_hold_is_refused(path, name):
     with ClientLedger(path, "ward", limits()) as ledger:
         for use in (lambda: ledger.message(name, 0, TERMS, bytes), lambda: ledger.forget(name, 1)):
-            with pytest.raises(RefusedError, match="run=.* cannot be the name of an account"):
+            with pytest.raises(RefusedError, match=r"run=.* cannot be the name of an account"):
                 use()
         assert ledger.spent() == ()
-    with pytest.raises(RefusedError, match="data=.* cannot be the name of an account"):
+    with pytest.raises(RefusedError, match=r"data=.* cannot be the name of an account"):
         ClientLedger(path, name, limits())

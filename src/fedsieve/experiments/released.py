@@ -145,8 +145,8 @@ def _size_is_told(config: dict[str, Any]) -> str:
     else:
         why = f"neighbours ({privacy['relation']}) share the sizes, so nothing hides one"
     return (
-        f"no epsilon covers them: {why}. They cost nothing where the sizes are public anyway; where "
-        "a size is secret, it is released for nothing"
+        f"no epsilon covers them: {why}. They cost nothing where the sizes are public anyway; "
+        "where a size is secret, it is released for nothing"
     )
 
 

@@ -195,7 +195,7 @@ def test_no_two_inputs_are_further_apart_than_the_extremes(m, theta):
 
 
 def test_counts_of_coins_take_the_integers_of_a_lattice_as_they_are():
-    """With c the largest integer; the counts are integers of a fixed width, and unbiased for them."""
+    """With c the largest integer; the counts are integers of a fixed width, unbiased for them."""
     lattice, n = Lattice(1.0, 1 / 8, 2), 4000
     rounded = lattice.round([[0.7, -0.4]], generators(1, 3))
     mechanism = PoissonBinomial(bound=math.floor(lattice.l2), m=16, theta=0.25)
