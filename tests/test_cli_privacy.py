@@ -242,10 +242,12 @@ def test_ledger_tells_ways_of_sampling_apart_and_counts_epochs_as_such(
 ) -> None:
     told = call("ledger", str(epochal))
     text = " ".join(told.out.split())
-    for words in ("messages of 1 epoch of 20 releases, Gaussian noise of multiplier 5, shuffled",
-                  "messages of 1 epoch of 20 releases, Gaussian noise of multiplier 5, random alloc",
-                  "messages of 1 release, Gaussian noise of multiplier 5, Poisson sampling with "
-                  "rate 0.05"):  # fmt: skip
+    noise = "Gaussian noise of multiplier 5"
+    for words in (
+        f"messages of 1 epoch of 20 releases, {noise}, shuffled batches",
+        f"messages of 1 epoch of 20 releases, {noise}, random allocation",
+        f"messages of 1 release, {noise}, Poisson sampling with rate 0.05",
+    ):
         assert words in text
     (found,) = json.loads(call("ledger", str(epochal), "--json").out)
     assert found["releases"] == 60 + 60 + 50  # three epochs that began count whole

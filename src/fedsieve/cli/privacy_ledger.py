@@ -73,9 +73,8 @@ def _told(account: Account, asked: tuple[Event, ...]) -> dict[str, Any]:
         asdict(kind) | {"releases": kind.releases, "messages": account.left(kind)} for kind in kinds
     ]
     runs = [asdict(run) for run in account.runs]
-    spent = facts(account.guarantee()) | {
-        "releases": sum(event.releases for event in account.spent)
-    }
+    releases = sum(event.releases for event in account.spent)
+    spent = facts(account.guarantee()) | {"releases": releases}
     return {"data": account.data, "budget": account.budget.limit} | spent | {
         "rounds": account.rounds, "left": left, "runs": runs,
     }  # fmt: skip
