@@ -189,7 +189,8 @@ def test_ledger(call: Callable[..., Told], client: Path) -> None:
     told = call("ledger", str(client))
     text = " ".join(told.out.split())
     assert told.code == 0
-    for words in (*SAID, "2 Gaussian releases", "7 messages of 1 release, Gaussian noise",
+    for words in (*SAID, "2 Gaussian releases",
+                  "7 messages of 1 release, Gaussian noise of multiplier 10, Poisson sampling",
                   "run run a 2 rounds from 0 to 4", "2 messages kept", "ward 8"):  # fmt: skip
         assert words in text
     assert "secret" not in told.out
@@ -208,9 +209,67 @@ def test_what_is_left_of_a_ledger_in_epochs(call: Callable[..., Told], client: P
     told = " ".join(
         call("ledger", str(client), *asked, "--sampling", "random-allocation").out.split()
     )
-    assert "of 2 epochs, Gaussian noise of multiplier 20, random-allocation, 10 steps an" in told
+    assert "of 2 epochs of 10 releases, Gaussian noise of multiplier 20, random allocation" in told
     error = refused(call("ledger", str(client), *asked, "--sampling", "shuffled"))
     assert "relation='add-remove' with sampling='shuffled'" in error
+
+
+@pytest.fixture
+def epochal(tmp_path: Path) -> Path:
+    """A client's ledger with equal noise and rate, and records drawn in all three ways."""
+    path = tmp_path / "ledger.db"
+    ways: tuple[Sampling, ...] = ("shuffled", "random-allocation", "poisson")
+    own = Limits(40.0, 1e-5, 1.0, 1.0, 1.0, relation="zero-out", steps=100, samplings=ways)
+    with ClientLedger(path, "ward", own) as ledger:
+        for round_, way in enumerate(ways):
+            ledger.message("a", round_, Terms(5.0, 1 / 20, 1.0, 50, sampling=way), lambda: b"x")
+    return path
+
+
+def test_ledger_tells_ways_of_sampling_apart_and_counts_epochs_as_such(
+    call: Callable[..., Told], epochal: Path
+) -> None:
+    told = call("ledger", str(epochal))
+    text = " ".join(told.out.split())
+    noise = "Gaussian noise of multiplier 5"
+    for words in (
+        f"messages of 1 epoch of 20 releases, {noise}, shuffled batches",
+        f"messages of 1 epoch of 20 releases, {noise}, random allocation",
+        f"messages of 1 release, {noise}, Poisson sampling with rate 0.05",
+    ):
+        assert words in text
+    (found,) = json.loads(call("ledger", str(epochal), "--json").out)
+    assert found["releases"] == 60 + 60 + 50  # three epochs that began count whole
+    assert {(left["sampling"], left["steps"], left["releases"]) for left in found["left"]} == {
+        ("shuffled", 1, 20), ("random-allocation", 1, 20), ("poisson", 1, 1)
+    }  # fmt: skip
+
+
+def test_ledger_tells_what_is_left_for_a_way_of_sampling(
+    call: Callable[..., Told], epochal: Path
+) -> None:
+    asked = ("--noise-multiplier", "5", "--sampling-rate", "0.05", "--steps", "50")
+    left = {}
+    for way in ("poisson", "shuffled", "random-allocation"):
+        told = call("ledger", str(epochal), *asked, "--sampling", way, "--json")
+        (left[way],) = json.loads(told.out)[0]["left"]
+    assert [left[way]["steps"] for way in left] == [50, 3, 3]
+    assert left["poisson"]["messages"] > left["shuffled"]["messages"] > 0
+    words = call("ledger", str(epochal), *asked, "--sampling", "shuffled").out
+    assert "messages of 3 epochs of 20 releases" in " ".join(words.split())
+    assert "sampling='bins'" in refused(call("ledger", str(epochal), *asked, "--sampling", "bins"))
+
+
+def test_noise_is_rounded_alike_wherever_it_is_printed(
+    call: Callable[..., Told],
+) -> None:
+    for target in ("1.1", "1.3", "1.7", "2.3", "3.1", "4.7"):
+        told = call("noise", "--epsilon", target, "--sampling-rate", "1", "--steps", "7", "--delta",
+                    "1e-5").out  # fmt: skip
+        above = told.removeprefix("noise multiplier ").split(":")[0]
+        assert told.split("with noise multiplier ")[1].split(";")[0] == above
+    given = call("epsilon", *JOB[2:], "--noise-multiplier", "1.1", "--steps", "7").out
+    assert given.startswith("noise multiplier 1.1: ")
 
 
 def test_ledger_refuses(call: Callable[..., Told], client: Path) -> None:

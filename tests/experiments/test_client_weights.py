@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -139,4 +140,26 @@ def test_the_rule_weighs_by_size_and_the_run_says_so(tmp_path: Path) -> None:
     ]
     what = "the numbers of records n_i of the clients, as their weights in the rule, none above the"
     assert told[0][0] == (f"{what} public cap of 1.5 / n", "unprotected")
-    assert (f"{what} public cap of 2 / n", "public") in told[1]
+    assert (f"{what} public cap of 2 / n", "unprotected") in told[1]
+    assert ("nominal sizes N of the clients (n_i), through q = batch / N", "unprotected") in told[1]
+
+
+@pytest.mark.parametrize(
+    ("privacy", "why"),
+    [
+        ({"relation": "add-remove"}, "one record more or less changes a size"),
+        ({"relation": "replace-one"}, r"neighbours \(replace-one\) share the sizes"),
+        ({"unit": "client", "relation": "add-remove"}, "part of what it holds"),
+    ],
+)
+def test_sizes_are_flagged_wherever_they_are_told(
+    tmp_path: Path, privacy: dict[str, str], why: str
+) -> None:
+    fedsieve.run(settings("fedavg", **SIZES) | {"privacy": PRIVATE | privacy}, tmp_path / "a")
+    sizes = [one for one in released(RunDirectory(tmp_path / "a")) if "n_i" in one.what]
+    sizes = [one for one in sizes if "partition.json" not in one.what]
+    assert len(sizes) == (1 if privacy.get("unit") == "client" else 2)
+    for one in sizes:
+        assert one.flagged
+        assert re.search(why, one.cost)
+        assert "no epsilon covers them" in one.cost

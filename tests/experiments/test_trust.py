@@ -8,10 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import fedsieve
-from fedsieve.aggregation import CAF
+from fedsieve.aggregation import CAF, Mean
+from fedsieve.aggregation._door import FloatArray
 from fedsieve.algorithms.trust import EVERYTHING, WHOLE_UPDATES
 from fedsieve.experiments import run as running
 from fedsieve.experiments import statement
@@ -81,7 +84,7 @@ def test_every_combination_runs_within_its_epsilon_and_says_what_holds(
     assert AGAINST[trust] in statement.privacy_line(summary)
     assert ("Poisson" in told) == (unit == "record")
     assert ("Poisson" in statement.privacy_line(summary)) == (unit == "record")
-    assert f"one {unit} is added or removed" in told
+    assert f"one {unit} added or removed" in told
 
 
 def test_at_client_level_replacing_costs_what_twice_the_sensitivity_does() -> None:
@@ -186,13 +189,29 @@ def test_a_robust_rule_is_refused_with_noise_of_the_server() -> None:
     central = "privacy.trust=central"
     told = refusal(central, "aggregation.rule=caf")
     assert "aggregation.rule='caf'" in told
-    assert "not linear" in told
+    assert "not known to be linear" in told
     assert "allowed is aggregation.rule='mean' alone" in told
     assert "aggregation.pre=['nnm']" in refusal(
         central, "aggregation.rule=mean", 'aggregation.pre=["nnm"]', "federation.byzantine=4"
     )
-    with pytest.raises(ConfigError, match="custom:CAF"):
+    with pytest.raises(ConfigError, match=r"rule=CAF\(f=1\) with privacy.trust='central'"):
         fedsieve.run(settings("dshb", "record", "central"), rule=CAF(1))
+
+
+class Krummed(Mean):
+    """Says that it is a mean, and passes one message on."""
+
+    def _solve(self, G: FloatArray, removed: int, share: FloatArray | None) -> FloatArray:
+        return np.eye(len(G))[0]
+
+
+def test_the_mean_as_an_object_is_the_mean_with_noise_of_the_server() -> None:
+    given = settings("dshb", "record", "central")
+    named, passed = fedsieve.run(given), fedsieve.run(given, rule=Mean())
+    assert torch.equal(named.theta, passed.theta)
+    assert passed.summary["epsilon"] == named.summary["epsilon"]
+    with pytest.raises(ConfigError, match=r"rule=Krummed\(f=0\) .* not known to be linear"):
+        fedsieve.run(given, rule=Krummed())
 
 
 def test_codes_with_loss_are_refused_where_the_noise_comes_after_them() -> None:

@@ -336,3 +336,40 @@ def test_nothing_is_gained_from_sampling_clients_or_from_a_claimed_variance():
     whole.refuse(TERMS)
     claimed = replace(TERMS, law="skellam", variance=1e300)
     assert claimed.event.variance == claimed.variance == LEAST_VARIANCE
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("1.2", 0.01, 1.0), "noise_multiplier='1.2' must be a number"),
+        ((None, 0.01, 1.0), "noise_multiplier=None must be a number"),
+        ((1.2, "0.01", 1.0), "sampling_rate='0.01' must be a number"),
+        ((1.2, 0.01, "1"), "clip='1' must be a number"),
+        ((1.2, 0.01, 1.0, "1"), "steps='1' must be a number"),
+        ((1.2, 0.01, 1.0, 1, "skellam", "9"), "variance='9' must be a number"),
+    ],
+)
+def test_terms_that_are_no_numbers_are_refused_by_name(given, message):
+    with pytest.raises(ValueError, match=message):
+        Terms(*given)
+
+
+def test_limits_that_are_no_numbers_are_refused_by_name():
+    for changed, message in (
+        ({"epsilon": "4"}, "limit='4'"),
+        ({"delta": None}, "delta=None"),
+        ({"rounds": "3"}, "rounds='3'"),
+    ):
+        with pytest.raises(ValueError, match=f"{message} must be a number"):
+            limits(**changed)
+
+
+@pytest.mark.parametrize("name", ["\ud800", 5, None, b"a"])
+def test_a_name_that_the_file_cannot_hold_is_refused(path, name):
+    with ClientLedger(path, "ward", limits()) as ledger:
+        for use in (lambda: ledger.message(name, 0, TERMS, bytes), lambda: ledger.forget(name, 1)):
+            with pytest.raises(RefusedError, match=r"run=.* cannot be the name of an account"):
+                use()
+        assert ledger.spent() == ()
+    with pytest.raises(RefusedError, match=r"data=.* cannot be the name of an account"):
+        ClientLedger(path, name, limits())

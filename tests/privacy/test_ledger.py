@@ -78,14 +78,14 @@ def test_repeating_a_round_with_other_noise_is_refused():
 
 @pytest.mark.parametrize("repeatable", [True, False])
 def test_state_without_a_journal_round_trips(repeatable):
-    ledger = _ledger(limit=5.0, noise_source="x", unit="record", repeatable=repeatable)
+    ledger = _ledger(limit=5.0, noise_source="x", relation="zero-out", repeatable=repeatable)
     for t in range(6):
         ledger.charge(t, COHORT if t != 3 else {0: (0.03, 2.0, 2), 4: (0.01, 1.0, 1)})
     again = Ledger.restore(_json(ledger.state()))
     assert _json(again.state()) == _json(ledger.state())
     assert again.guarantee() == ledger.guarantee()
     assert again.spent() == ledger.spent()
-    assert again.limit == 5.0
+    assert (again.limit, again.relation) == (5.0, "zero-out")
     for one in (ledger, again):
         one.charge(4, COHORT)
         one.charge(6, COHORT)
@@ -180,6 +180,19 @@ def test_the_limit_holds_over_different_events():
 def test_impossible_settings_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         _ledger(**options)
+
+
+def test_sampling_of_clients_is_refused_and_a_client_level_ledger_round_trips(tmp_path):
+    journal = tmp_path / "ledger.jsonl"
+    ledger = _ledger(unit="client", journal=journal)
+    with pytest.raises(ValueError, match=r"sampling_rate=0\.01 with unit='client'"):
+        ledger.charge(0, {0: (1.0, 1.0, 1), 1: (0.01, 1.0, 1000)})
+    assert ledger.spent() == {}  # nothing of the round was recorded
+    assert not journal.exists()
+    ledger.charge(0, {0: (1.0, 5.0, 1)})
+    again = Ledger.restore(_json(ledger.state()), journal)
+    assert (again.unit, again.guarantee()) == ("client", ledger.guarantee())
+    assert again.guarantee().epsilon == epsilon(5.0, 1.0, 1, 1e-5, unit="client").epsilon
 
 
 def test_an_impossible_charge_is_refused():

@@ -157,3 +157,51 @@ def test_a_limit_holds_with_a_torn_line(tmp_path):
             resumed.charge(2, {client: (1.0, 40.0, 3)})
     resumed.charge(2, {"new": (1.0, 40.0, 2)})
     assert resumed.spent() == {0: 6, "new": 5}
+
+
+def _torn(tmp_path, repeatable, limit, rounds=()):
+    """A ledger restored from whole rounds and a torn line."""
+    path = tmp_path / "ledger.jsonl"
+    ledger = _ledger(journal=path, repeatable=repeatable, limit=limit)
+    for t, clients in enumerate(rounds):
+        ledger.charge(t, clients)
+    with path.open("ab") as journal:
+        journal.write(b'{"round": 9, "noi')
+    return Ledger.restore(_ledger(repeatable=repeatable, limit=limit).state(), path)
+
+
+@pytest.mark.parametrize("fits", [1, 2])
+def test_a_torn_first_line_is_counted_with_the_charge_that_sets_its_terms(tmp_path, fits):
+    """A limit for one release must refuse it: the torn line may have been one."""
+    limit = epsilon(5.0, 1.0, fits, DELTA).epsilon
+    resumed = _torn(tmp_path, False, limit)
+    if fits == 1:
+        with pytest.raises(BudgetExceededError, match="client 0 would reach"):
+            resumed.charge(0, {0: (1.0, 5.0, 1)})
+        assert resumed.spent() == {}
+    else:
+        resumed.charge(0, {0: (1.0, 5.0, 1)})
+        assert resumed.guarantee().epsilon <= limit
+        assert resumed.spent() == {0: 2}
+
+
+def test_a_charge_that_makes_the_torn_line_worse_is_paid_for_by_everybody(tmp_path):
+    """Client 1 could pay for its own charge, but not client 0 for the torn line on its terms."""
+    limit = epsilon(40.0, 1.0, 12, DELTA).epsilon
+    whole = [{0: (1.0, 40.0, 4), 1: (1.0, 40.0, 1)}, {0: (1.0, 40.0, 4)}]
+    resumed = _torn(tmp_path, False, limit, whole)
+    with pytest.raises(BudgetExceededError, match="client 0 would reach"):
+        resumed.charge(2, {1: (1.0, 40.0, 5)})
+    resumed.charge(2, {1: (1.0, 40.0, 4)})  # no worse than what is on record: client 1 alone pays
+    assert resumed.spent() == {0: 12, 1: 9}
+    assert resumed.guarantee().epsilon <= limit
+
+
+def test_a_torn_round_of_repeatable_noise_runs_again_within_the_limit(tmp_path):
+    """Its message is the same one, so the last round that a budget allows can be run again."""
+    limit = epsilon(40.0, 1.0, 2, DELTA).epsilon
+    resumed = _torn(tmp_path, True, limit, [{0: (1.0, 40.0, 1)}])
+    resumed.charge(1, {0: (1.0, 40.0, 1)})
+    assert resumed.guarantee().epsilon <= limit
+    with pytest.raises(BudgetExceededError):
+        resumed.charge(2, {0: (1.0, 40.0, 1)})

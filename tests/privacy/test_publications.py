@@ -37,6 +37,13 @@ def test_what_was_printed_is_what_its_method_gives(rows):
         assert row.ours.epsilon < row.printed
 
 
+def test_what_is_not_known_first_hand_is_said_to_be_unknown(rows):
+    for row in rows:
+        assert ("not known to us" in row.quoted) == (row.printed is None)
+        assert ("no figure is quoted" in row.quoted) == ("Bu" not in row.source)
+    assert [row.quoted for row in rows if row.printed] == ["epsilon = 1.34", "epsilon = 8.68"]
+
+
 def test_every_row_says_what_it_holds_for(rows):
     for row in rows:
         assert row.ours.epsilon < row.theirs

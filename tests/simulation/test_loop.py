@@ -310,4 +310,7 @@ def test_records_without_a_finite_gradient_are_reported(make_job):
     job.shards.dataset.x[:60] = torch.nan
     _, rows = rows_of(job)
     assert sum(row["unusable"] for row in rows) > 0
+    assert all(0 <= row["unusable"] <= 1 for row in rows)  # a share, however many records
+    job.shards.dataset.x[:] = torch.nan
+    assert [row["unusable"] for row in rows_of(job)[1]] == [1, 1, 1]
     assert all(np.isfinite(row["loss"]) for row in rows)

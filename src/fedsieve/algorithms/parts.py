@@ -143,7 +143,7 @@ class StochasticGradient:
         )
         released = self.noise.at_client(mechanism, result.sums, cohort, round_, step)
         released = replace(released, messages=released.messages.to(theta.dtype))
-        info = _norms(released) | {"unusable": float(result.bad.sum()) / len(result.bad)}
+        info = _norms(released) | {"unusable": float(result.bad.sum()) / max(len(result.norms), 1)}
         if len(result.norms):
             info["clipped_fraction"] = float((result.factors < 1).float().mean())
         if self.adaptive is None:

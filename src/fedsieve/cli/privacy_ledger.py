@@ -71,9 +71,12 @@ def _told(account: Account, asked: tuple[Event, ...]) -> dict[str, Any]:
     from dataclasses import asdict, replace
 
     kinds = asked or tuple(replace(event, steps=1) for event in account.spent)
-    left = [asdict(kind) | {"messages": account.left(kind)} for kind in kinds]
+    left = [
+        asdict(kind) | {"releases": kind.releases, "messages": account.left(kind)} for kind in kinds
+    ]
     runs = [asdict(run) for run in account.runs]
-    spent = facts(account.guarantee()) | {"releases": sum(event.steps for event in account.spent)}
+    releases = sum(event.releases for event in account.spent)
+    spent = facts(account.guarantee()) | {"releases": releases}
     return {"data": account.data, "budget": account.budget.limit} | spent | {
         "rounds": account.rounds, "left": left, "runs": runs,
     }  # fmt: skip
@@ -82,16 +85,20 @@ def _told(account: Account, asked: tuple[Event, ...]) -> dict[str, Any]:
 def _words(left: dict[str, Any]) -> str:
     from fedsieve.privacy.guarantee import LAWS
 
-    law, way, rate = LAWS[left["law"]], left["sampling"], left["sampling_rate"]
-    one, drawn = (
-        ("release", f"sampling rate {rate:g}")
-        if way == "poisson"
-        else ("epoch", f"{way}, {round(1 / rate)} steps an epoch")
-    )
-    return (
-        f"{count(left['messages'], 'message')} of {count(left['steps'], one)}, {law} noise "
-        f"of multiplier {left['noise_multiplier']:g}, {drawn}"
-    )
+    noise = f"{LAWS[left['law']]} noise of multiplier {left['noise_multiplier']:g}"
+    messages = count(left["messages"], "message")
+    if left["sampling"] == "poisson":
+        released = count(left["releases"], "release")
+        drawn = f"Poisson sampling with rate {left['sampling_rate']:g}"
+    else:
+        each = count(left["releases"] // left["steps"], "release")
+        released = f"{count(left['steps'], 'epoch')} of {each}"
+        drawn = _DRAWN[left["sampling"]]
+    return f"{messages} of {released}, {noise}, {drawn}"
+
+
+_DRAWN = {"shuffled": "shuffled batches", "random-allocation": "random allocation"}
+"""How records come to the steps of an epoch."""
 
 
 def _history(run: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fedsieve.aggregation import Rule
 from fedsieve.algorithms.parts import Projection
 from fedsieve.algorithms.trust import Mechanism, Noise
-from fedsieve.experiments import budget, checks, pieces, server_root
+from fedsieve.experiments import budget, checks, pieces, protection, server_root
 from fedsieve.experiments.config import Config
 from fedsieve.experiments.resolve import resolve
 from fedsieve.experiments.words import CUSTOM
@@ -164,6 +164,7 @@ def build(config: Config, objects: Objects | None = None) -> Built:
         reliable=byzantine,
     )
     rule = objects.rule or pieces.rule(config)
+    protection.rule_fits(config, rule)
     rule.check(federation.cohort)
     checks.weights_fit(config, rule)
     attack = objects.attack or pieces.attack(config)

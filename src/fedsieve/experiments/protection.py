@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fedsieve.experiments.words import CUSTOM
 from fedsieve.registry import component
 
 if TYPE_CHECKING:
+    from fedsieve.aggregation import Rule
     from fedsieve.experiments.config import Config
     from fedsieve.experiments.sections.privacy import Privacy
 
@@ -91,16 +93,11 @@ def _colluders(config: Config, privacy: Privacy) -> None:
 
 
 def _linear(config: Config, privacy: Privacy) -> None:
-    aggregation = config.aggregation
-    for key, value in (("rule", aggregation.rule), ("pre", aggregation.pre or None)):
-        if value is not None and (key, value) != ("rule", "mean"):
-            shown = list(value) if isinstance(value, tuple) else value
-            raise ValueError(
-                f"aggregation.{key}={shown!r} with privacy.trust='central': it is not linear, one "
-                "client's vector may come out of it as a whole, and the server's noise is made for "
-                "a share of 1/n; allowed is aggregation.rule='mean' alone, or "
-                "privacy.trust='distributed' or 'local'"
-            )
+    rule, pre = config.aggregation.rule, config.aggregation.pre
+    if rule not in (None, "mean") and not rule.startswith(CUSTOM):  # an object is asked itself
+        raise ValueError(_not_linear(f"aggregation.rule={rule!r}"))
+    if pre:
+        raise ValueError(_not_linear(f"aggregation.pre={list(pre)!r}"))
     name = config.codec.name
     if name == "none" or privacy.unit == "client":  # the server clips once more
         return
@@ -110,6 +107,27 @@ def _linear(config: Config, privacy: Privacy) -> None:
             "clients would code before the server's noise, and rounding makes the sums more "
             "sensitive than the noise is for; allowed are codes without loss"
         )
+
+
+def rule_fits(config: Config, rule: Rule) -> None:
+    """Refuse a rule of the caller's that the server's noise is not made for.
+
+    Raises:
+        ValueError: It is not the mean itself: what a subclass computes is not known.
+    """
+    from fedsieve.aggregation import Mean
+
+    if config.privacy is not None and config.privacy.trust == "central" and type(rule) is not Mean:
+        raise ValueError(_not_linear(f"rule={rule!r}"))
+
+
+def _not_linear(what: str) -> str:
+    return (
+        f"{what} with privacy.trust='central': it is not known to be linear, one client's vector "
+        "may come out of it as a whole, and the server's noise is made for a share of 1/n; allowed "
+        "is aggregation.rule='mean' alone, or rule=fedsieve.aggregation.Mean() as an object, or "
+        "privacy.trust='distributed' or 'local'"
+    )
 
 
 def _codec(config: Config) -> None:

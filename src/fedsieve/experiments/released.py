@@ -25,7 +25,7 @@ FLAGGED: tuple[Kind, ...] = ("simulator only", "unprotected")
 
 _RAW = {
     "clipped_fraction": "share of private gradients above the clip, of the whole cohort",
-    "unusable": "share of private records whose gradient was not finite",
+    "unusable": "share of private gradients (at client level of updates) that were not finite",
     "signal_norm": "norm of the clipped sums before the noise",
     "noise_norm": "norm of the very noise that was drawn: beside a message it tells what it hides",
     "seconds_client": "how long private batches took, which tells how large they were",
@@ -102,13 +102,7 @@ def _sent(run: RunDirectory, config: dict[str, Any]) -> Iterator[Released]:
         )
     federation = config.get("federation", {})
     if (weighed := _weighed(config)) and private:
-        yield Released(
-            SIZES.format(weighed),
-            "server",
-            "public",
-            "nothing, by agreement: the statement is made at fixed sizes. Where a size itself is "
-            "secret, it is released for nothing",
-        )
+        yield Released(SIZES.format(weighed), "server", "unprotected", _size_is_told(config))
     elif weighed:
         yield Released(
             SIZES.format(weighed),
@@ -139,6 +133,21 @@ def _weighed(config: dict[str, Any]) -> str | None:
         return None
     cap, n = aggregation["weight_cap"], config["federation"]["clients"]
     return ", none above the public cap of " + f"{cap:g} / n" if cap < n else ", without a cap"
+
+
+def _size_is_told(config: dict[str, Any]) -> str:
+    """What the statement does not say of the clients' sizes."""
+    privacy = config["privacy"]
+    if privacy.get("unit", "record") == "client":
+        why = "a client's size is part of what it holds, and is sent as it is"
+    elif privacy["relation"] == "add-remove":
+        why = "one record more or less changes a size, and the statement is made at fixed sizes"
+    else:
+        why = f"neighbours ({privacy['relation']}) share the sizes, so nothing hides one"
+    return (
+        f"no epsilon covers them: {why}. They cost nothing where the sizes are public anyway; "
+        "where a size is secret, it is released for nothing"
+    )
 
 
 def _trust(config: dict[str, Any]) -> str:
@@ -176,11 +185,10 @@ def _agreed(config: dict[str, Any], private: bool) -> Iterator[Released]:
         if config["privacy"].get("sampling", "poisson") != "poisson":
             through = "the N // batch steps of an epoch"
         yield Released(
-            f"nominal sizes N of the clients, through {through}",
+            f"nominal sizes N of the clients (n_i), through {through}",
             "server",
-            "public",
-            "nothing, by agreement: the statement is made at fixed N. Where N itself is secret, it "
-            "is released for nothing",
+            "unprotected",
+            _size_is_told(config),
         )
     if private:
         yield Released(

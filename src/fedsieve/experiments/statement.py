@@ -14,12 +14,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedsieve.privacy import Guarantee
 
-RELATIONS = {
-    "add-remove": "one {unit} is added or removed",
-    "replace-one": "one {unit} is replaced by another",
-    "zero-out": "one {unit} is replaced by an empty one",
-}
-
 
 def privacy(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     """The privacy statement: what holds, under which assumptions, and what it does not cover.
@@ -37,8 +31,10 @@ def privacy(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
             "Whoever sees the messages may learn about single records."
         )
         return [nothing]
+    from fedsieve.privacy.guarantee import NEIGHBOURS
+
     unit, trust = summary["privacy_unit"], summary.get("trust") or "local"
-    changed = RELATIONS[summary["neighbouring_relation"]].format(unit=unit)
+    changed = NEIGHBOURS[summary["neighbouring_relation"]].format(unit=unit)
     what = "The server's aggregates" if trust == "central" else "Every honest client's messages"
     holds = (
         f"{what} are ({epsilon(summary['epsilon'])}, "

@@ -49,7 +49,8 @@ class ClientLedger:
 
     Raises:
         LedgerError: The file cannot be used, or its account does not add up.
-        RefusedError: The data set's budget was opened with another statement.
+        RefusedError: The data set's budget was opened with another statement, or its name is no
+            text that the file can hold.
 
     Example:
         A server proposes terms; the client draws its noise on them, keeps the message, sends it.
@@ -81,6 +82,7 @@ class ClientLedger:
         *,
         on_step: Callable[[str], None] = lambda _: None,
     ) -> None:
+        _refuse_name(data, "data")
         self.path, self.data, self.limits = Path(path), data, limits
         self._step = on_step
         self._process = os.getpid()
@@ -105,12 +107,13 @@ class ClientLedger:
                 effect outside: what it returns may turn out not to be sent.
 
         Raises:
-            RefusedError: The terms go beyond the limits, the round was answered on other terms, or
-                its bytes were dropped by `forget`.
+            RefusedError: The terms go beyond the limits, the round was answered on other terms, its
+                bytes were dropped by `forget`, or ``run`` is no text that the file can hold.
             BudgetExceededError: The budget does not allow it.
             LedgerError: The charge could not be written.
             ValueError: A negative round.
         """
+        _refuse_name(run, "run")
         round_ = operator.index(round_)  # a number of numpy would be another row
         if not 0 <= round_ < 2**63:
             raise ValueError(f"round_={round_} must be >= 0 and below 2^63")
@@ -161,7 +164,11 @@ class ClientLedger:
         Args:
             run: Name of the run.
             before: First round that is kept. The earlier ones can not be sent again.
+
+        Raises:
+            RefusedError: ``run`` is no text that the file can hold.
         """
+        _refuse_name(run, "run")
         with self._explained("nothing was dropped"), self._alone():
             self._run(
                 "UPDATE sent SET message = NULL WHERE data = ? AND run = ? AND round < ?",
@@ -283,6 +290,18 @@ class ClientLedger:
             yield
         except sqlite3.Error as error:
             raise LedgerError(f"ledger={self.path}: {error}; {consequence}") from error
+
+
+def _refuse_name(name: object, what: str) -> None:
+    """Refuse a name that SQLite would not keep, or would keep as something else."""
+    try:
+        if isinstance(name, str):
+            name.encode()
+            return
+        why = "it must be text"
+    except UnicodeEncodeError:
+        why = "it has no UTF-8 form: half of a surrogate pair"
+    raise RefusedError(f"{what}={name!r} cannot be the name of an account: {why}")
 
 
 def _messages(

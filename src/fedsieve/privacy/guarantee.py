@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Context, Decimal
+from numbers import Real
 from typing import Literal, get_args
 
 Relation = Literal["add-remove", "replace-one", "zero-out"]
@@ -93,6 +94,8 @@ class Event:
 
     def __post_init__(self) -> None:
         sigma, q = self.noise_multiplier, self.sampling_rate
+        for name in ("noise_multiplier", "sampling_rate", "steps"):
+            check_number(getattr(self, name), name)
         if not (math.isfinite(sigma) and sigma > 0):
             raise ValueError(
                 f"noise_multiplier={sigma} must be finite and > 0: no noise, no privacy"
@@ -104,6 +107,8 @@ class Event:
         if self.law not in get_args(Law):
             raise ValueError(f"law={self.law!r} is not one of {', '.join(get_args(Law))}")
         variance = self.variance
+        if variance is not None:
+            check_number(variance, "variance")
         if self.law != "skellam":
             if variance is not None:
                 raise ValueError(f"variance={variance} belongs to law='skellam', not {self.law!r}")
@@ -223,8 +228,9 @@ class Guarantee:
         return f"Poisson sampling with rate {listed}, the draws unknown to the observer"
 
     def sentence(self) -> str:
-        """The statement in one sentence, the epsilon rounded up."""
-        noise = ", ".join(shown(s) for s in sorted({e.noise_multiplier for e in self.events}))
+        """The statement in one sentence, epsilon and noise rounded up."""
+        sigmas = sorted({e.noise_multiplier for e in self.events})
+        noise = ", ".join(shown(sigma, ROUND_CEILING) for sigma in sigmas)
         variances = sorted({e.variance for e in self.events if e.variance is not None})
         if variances:
             noise += f" and variance {variances[0]:.6g} or more in units of the integers"
@@ -333,6 +339,7 @@ def check_target(delta: float, relation: str, unit: str = "record") -> None:
     Raises:
         ValueError: With the name, the value and what is allowed.
     """
+    check_number(delta, "delta")
     if not 0 < delta < 1:
         raise ValueError(f"delta={delta} must be in (0, 1)")
     for name, value, allowed in (
@@ -343,18 +350,29 @@ def check_target(delta: float, relation: str, unit: str = "record") -> None:
             raise ValueError(f"{name}={value!r} is not one of {', '.join(allowed)}")
 
 
+def check_number(value: object, name: str) -> None:
+    """Refuse what is no real number, before anything is computed with it.
+
+    Raises:
+        ValueError: With name and value.
+    """
+    if not isinstance(value, Real):
+        raise ValueError(f"{name}={value!r} must be a number")
+
+
 def check_epsilon(epsilon: float, name: str = "epsilon") -> None:
     """Refuse a target that nothing can meet.
 
     Raises:
         ValueError: It is not finite and > 0.
     """
+    check_number(epsilon, name)
     if not (math.isfinite(epsilon) and epsilon > 0):
         raise ValueError(f"{name}={epsilon} must be finite and > 0")
 
 
 def shown(value: float, rounding: str = ROUND_HALF_EVEN) -> str:
-    """Six digits, or as many as tell a number below 1 from 1.
+    """Six digits, or as many as tell a number below 1 from 1; fewer if they are the number.
 
     Args:
         value: Finite.
@@ -364,8 +382,12 @@ def shown(value: float, rounding: str = ROUND_HALF_EVEN) -> str:
     Example:
         >>> shown(0.95931264), shown(1 - 2e-12), shown(256 / 60000, "ROUND_FLOOR")
         ('0.959313', '0.999999999998', '0.00426666')
+        >>> shown(1.1, "ROUND_CEILING")  # although the float64 is a little more
+        '1.1'
     """
     digits = 6
+    if float(given := f"{value:.{digits}g}") == value:
+        return given
     while (text := Context(digits, rounding).create_decimal(value)) == 1 != value and digits < 17:
         digits += 1
     return f"{float(text):.{digits}g}"

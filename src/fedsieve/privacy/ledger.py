@@ -7,7 +7,8 @@ checkpoint included. A line that was torn in the middle counts as spent, althoug
 before its line is whole: a disk may have lost what it said it had. Its charge is unknown, so every
 client, on record or not, pays the worst of all releases on record once more: the largest sampling
 rate, the least noise, the most steps (until its round runs again, where that repeats the same
-message).
+message). A charge that makes this worst worse, the first one on record above all, is accepted only
+if everybody can pay for the torn line at the new terms, too.
 
 Two kinds of randomness, two meanings of a round that runs again after a crash:
 
@@ -20,7 +21,7 @@ Two kinds of randomness, two meanings of a round that runs again after a crash:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -116,8 +117,8 @@ class Ledger:
 
         Raises:
             BudgetExceededError: A client would exceed the limit; nothing was recorded.
-            ValueError: An impossible charge, a sampling rate below 1 where clients are the unit,
-                or a repeated round with other terms: equal noise at two scales would cancel.
+            ValueError: An impossible charge, one that counts on the sampling of clients, or a
+                repeated round with other terms: equal noise at two scales would cancel.
         """
         held = dict(each(self._released.get(round, ())))
         groups: dict[Charge, list[Client]] = {}
@@ -133,8 +134,7 @@ class Ledger:
                 )
         if not groups:
             return
-        events = (_event(charge, self.law, self.sampling) for charge in groups)
-        check_events(events, self.relation, self.unit)
+        check_events(self._events(tuple(groups)), self.relation, self.unit)
         self._refuse_excess(groups)
         record = {"round": int(round), "noise": self.noise_source, "charges": compact(groups)}
         self._append(record)
@@ -232,18 +232,39 @@ class Ledger:
     def _history(self, client: Client | None) -> Spent:
         """What a client (``None``: one who is not on record) has spent, torn lines included."""
         spent = () if client is None else self._spent.get(client, ())
-        if not self._torn or self._worst is None:
+        return self._with_torn(spent, self._worst)
+
+    def _with_torn(self, spent: Spent, worst: Charge | None) -> Spent:
+        if not self._torn or worst is None:
             return spent
-        q, sigma, steps = self._worst
+        q, sigma, steps = worst
         return add(spent, (q, sigma, steps * self._torn))
 
-    def _refuse_excess(self, groups: Mapping[Charge, Iterable[Client]]) -> None:
+    def _after(self, groups: Mapping[Charge, list[Client]]) -> Iterator[tuple[Client, Spent]]:
+        """Who will have spent more after these charges, and what.
+
+        A torn line is counted as it will be: by the worst terms on record, these charges included,
+        and so for everybody if they make it worse. Where noise repeats, it is settled by them.
+        """
+        torn = self._torn and not self.repeatable
+        worst = self._worst
+        for charge in groups:
+            worst = charge if worst is None else worse(worst, charge)
+        charged = {client: charge for charge, names in groups.items() for client in names}
+        for client, charge in charged.items():
+            spent = add(self._spent.get(client, ()), charge)
+            yield client, self._with_torn(spent, worst) if torn else spent
+        if torn and worst != self._worst:
+            for client, spent in self._spent.items():
+                if client not in charged:
+                    yield client, self._with_torn(spent, worst)
+
+    def _refuse_excess(self, groups: Mapping[Charge, list[Client]]) -> None:
         if self.limit is None:
             return
         clients: dict[Spent, Client] = {}
-        for charge, names in groups.items():
-            for client in names:
-                clients.setdefault(add(self._history(client), charge), client)
+        for client, history in self._after(groups):
+            clients.setdefault(history, client)
         for history in frontier(clients):
             self._budget.refuse_excess(self._events(history), f"client {clients[history]}")
 

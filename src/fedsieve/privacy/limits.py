@@ -15,6 +15,7 @@ from fedsieve.privacy.guarantee import (
     Sampling,
     Unit,
     check_events,
+    check_number,
     epochs,
 )
 
@@ -64,6 +65,8 @@ class Terms:
     sampling: Sampling = "poisson"
 
     def __post_init__(self) -> None:
+        for name in ("steps", "clip"):
+            check_number(getattr(self, name), name)
         _ = self.event
         if self.variance is not None:
             object.__setattr__(self, "variance", min(self.variance, float(LEAST_VARIANCE)))
@@ -145,6 +148,8 @@ class Limits:
     def __post_init__(self) -> None:
         _ = self.budget
         Terms(self.noise_multiplier, self.sampling_rate, self.clip, self.steps)
+        if self.rounds is not None:
+            check_number(self.rounds, "rounds")
         if self.rounds is not None and (self.rounds != int(self.rounds) or self.rounds < 1):
             raise ValueError(f"rounds={self.rounds} must be an integer >= 1, or None")
         if not self.laws or not set(self.laws) <= set(get_args(Law)):

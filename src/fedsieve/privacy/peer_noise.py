@@ -41,7 +41,7 @@ from fedsieve.privacy._grid import grid_spacing, to_grid
 from fedsieve.privacy.accounting import GAUSSIAN, compose
 from fedsieve.privacy.calibration import noise_multiplier
 from fedsieve.privacy.gaussian import GaussianMechanism
-from fedsieve.privacy.guarantee import NEIGHBOURS, Event, check_epsilon, check_target
+from fedsieve.privacy.guarantee import NEIGHBOURS, Event, check_epsilon, check_target, rounded_up
 from fedsieve.privacy.pure import advanced_composition, optimal_composition
 
 if TYPE_CHECKING:
@@ -209,8 +209,8 @@ class PeerNoise:
                 f"accountant: {PURE if self.law == 'laplace' else GAUSSIAN}",
             )
         )
-        epsilon = math.ceil(self.spent(wake_ups, delta) * 1e4) / 1e4
-        return f"epsilon = {epsilon:.4f} at delta = {delta:g} ({words})"
+        epsilon = rounded_up(self.spent(wake_ups, delta))
+        return f"epsilon = {epsilon} at delta = {delta:g} ({words})"
 
     def _gaussian(self, wake_up: int) -> GaussianMechanism:
         sigma = _least_multiplier(self._epsilon(wake_up), self.delta)

@@ -1,7 +1,8 @@
 """Epsilons of the literature, by the method of their time and by ours.
 
-A published epsilon is repeated here only where it was read in the publication; the others are
-recomputed by the method that the publication describes, and stand beside ours. The methods are
+A published epsilon is repeated here only where we have it first-hand. The others are recomputed at
+the publication's setting by the method that it describes, and stand beside ours; what was printed
+for them, if anything was, is said to be unknown. The methods are
 
 * the moments accountant: Renyi divergences of the sampled Gaussian, and
   epsilon = D_a + log(1/delta) / (a - 1)   (Abadi et al., "Deep Learning with Differential Privacy",
@@ -42,7 +43,7 @@ class Published:
     Args:
         name: The setting.
         source: Where it stands.
-        printed: What was read there; ``None`` where it was not read.
+        printed: What was read there; ``None`` where we do not know it first-hand.
         theirs: Recomputed by the publication's method,
         method: whose name this is.
         ours: What holds by our accountant, with relation, delta and all else.
@@ -56,6 +57,13 @@ class Published:
     method: str
     ours: Guarantee
     gap: str
+
+    @property
+    def quoted(self) -> str:
+        """What was printed, in words."""
+        if self.printed is None:
+            return "not known to us first-hand, so no figure is quoted; recomputed instead"
+        return f"epsilon = {self.printed:g}"
 
 
 def published() -> Iterator[Published]:

@@ -194,6 +194,20 @@ def test_no_two_inputs_are_further_apart_than_the_extremes(m, theta):
     assert mechanism.epsilon(1e-5, d=2, steps=3) <= 3 * mechanism.pure_epsilon(2)
 
 
+def test_counts_of_coins_take_the_integers_of_a_lattice_as_they_are():
+    """With c the largest integer; the counts are integers of a fixed width, unbiased for them."""
+    lattice, n = Lattice(1.0, 1 / 8, 2), 4000
+    rounded = lattice.round([[0.7, -0.4]], generators(1, 3))
+    mechanism = PoissonBinomial(bound=math.floor(lattice.l2), m=16, theta=0.25)
+    sent = mechanism.privatize(np.repeat(rounded, n, axis=0), generators(n, 5))
+    assert sent.dtype == np.int64
+    assert 0 <= sent.min() <= sent.max() < 2**mechanism.wire_bits
+    off = mechanism.lift(sent).mean(axis=0) - rounded[0]
+    assert (np.abs(off) < 4 * np.sqrt(mechanism.variance(rounded[0]) / n)).all()
+    with pytest.raises(ValueError, match="outside"):
+        mechanism.privatize(rounded * 100, generators(1))
+
+
 def test_wrong_poisson_binomial_arguments_are_refused():
     with pytest.raises(ValueError, match="bound=0"):
         PoissonBinomial(0, 4, 0.1)

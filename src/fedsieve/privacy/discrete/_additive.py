@@ -100,8 +100,3 @@ class AdditiveMechanism(ABC):
                 f"{WIDEST}: nothing is gained by a grid so fine; use "
                 f"spacing={self.lattice.spacing * self.noise_std / WIDEST * 2:.3g} or more"
             )
-
-
-def moved(relation: Relation) -> float:
-    """How many rounded vectors neighbouring sums differ by."""
-    return 2.0 if relation == "replace-one" else 1.0

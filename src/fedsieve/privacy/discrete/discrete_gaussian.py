@@ -16,12 +16,12 @@ from fractions import Fraction
 
 import numpy as np
 
-from fedsieve.privacy.discrete._additive import AdditiveMechanism, moved
+from fedsieve.privacy.discrete._additive import AdditiveMechanism
 from fedsieve.privacy.discrete._laws import GaussianLaw
 from fedsieve.privacy.discrete._table import sample
 from fedsieve.privacy.discrete.lattice import IntArray, Lattice
 from fedsieve.privacy.discrete.sum_lattice import SumLattice
-from fedsieve.privacy.guarantee import Relation
+from fedsieve.privacy.guarantee import Relation, sensitivity
 from fedsieve.registry import register
 
 
@@ -60,7 +60,7 @@ class DiscreteGaussian(AdditiveMechanism):
 
     def rdp(self, order: float, relation: Relation = "add-remove") -> float:
         """The bound alpha / (2 sigma^2), four times that for replacement."""
-        return order * (moved(relation) / self.noise_multiplier) ** 2 / 2
+        return order * (sensitivity(relation) / self.noise_multiplier) ** 2 / 2
 
     def noise(self, size: int, generator: np.random.Generator) -> IntArray:
         """Exact samples: several million in a second, after a table of a second at most."""

@@ -11,6 +11,11 @@ between q = 1/2 - theta and p = 1/2 + theta, so that d numbers have the Renyi di
     d m log( p^alpha q^(1 - alpha) + (1 - p)^alpha (1 - q)^(1 - alpha) ) / (alpha - 1)
 
 or less, and are d m log(p / q)-DP without a delta. Any two inputs are neighbours.
+
+What is sent are the counts, integers that are private as sent. What goes in may be real numbers or
+the integers of a lattice, |z_j| <= L, with c = L. Neither needs a rounding, or a sensitivity after
+one: the randomness of the count is noise and randomised rounding at once, and a number beyond c
+is refused.
 """
 
 from __future__ import annotations

@@ -20,12 +20,12 @@ from fractions import Fraction
 
 import numpy as np
 
-from fedsieve.privacy.discrete._additive import AdditiveMechanism, moved
+from fedsieve.privacy.discrete._additive import AdditiveMechanism
 from fedsieve.privacy.discrete._laws import PoissonLaw
 from fedsieve.privacy.discrete._table import sample
 from fedsieve.privacy.discrete.lattice import IntArray, Lattice
 from fedsieve.privacy.discrete.sum_lattice import SumLattice
-from fedsieve.privacy.guarantee import Relation
+from fedsieve.privacy.guarantee import Relation, sensitivity
 from fedsieve.registry import register
 
 
@@ -64,7 +64,7 @@ class Skellam(AdditiveMechanism):
 
     def rdp(self, order: float, relation: Relation = "add-remove") -> float:
         """The stated bound at the next integer order; the divergence grows with the order."""
-        alpha, times, mu = max(2, math.ceil(order)), moved(relation), float(self.variance)
+        alpha, times, mu = max(2, math.ceil(order)), sensitivity(relation), float(self.variance)
         D1, D2 = times * self.lattice.l1, times * self.lattice.l2
         first = ((2 * alpha - 1) * D2**2 + 6 * D1) / (4 * mu) / mu
         return alpha * D2**2 / (2 * mu) + min(first, 3 * D1 / (2 * mu))
