@@ -13,7 +13,7 @@ from fedsieve.registry import components
 
 RULES = {c.name: c for c in components("rule")}
 # of several equally good sets of clients, or points, these take one by the clients' numbers or,
-# FLAME among rows of one direction, by rounding
+# FLAME among rows of one direction, by rounding; Bulyan only where Krum on all messages ties, too
 NUMBERED = {"mda", "smea", "no-regret", "bulyan", "dnc", "geometric-median", "flame"}
 
 

@@ -17,7 +17,8 @@ itself included, a row is set aside first, and is one of the c f, if
 
 n - f honest rows have each other within their diameter, so r is at most that diameter, and the ball
 of r_i has an honest row in it: every row that stays is within 10 honest diameters of one of them.
-At most f rows are set aside, and none among rows of ordinary spread.
+At most f rows are set aside, and none among rows of ordinary spread. Distances count all
+coordinates: a row may be far only where no sample looks.
 """
 
 from __future__ import annotations
