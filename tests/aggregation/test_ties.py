@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from fedsieve.aggregation import NNM, Facts, aggregate_blocks
 from fedsieve.aggregation._coordinatewise import Coordinatewise
-from fedsieve.aggregation._gram import GramRule, PointRule, least, ranks, summed_distances
+from fedsieve.aggregation._gram import GramRule, PointRule, summed_distances
+from fedsieve.aggregation._ties import least, ranks
 from fedsieve.aggregation.pre_aggregator import MixedRule
 from fedsieve.registry import components
 

@@ -166,7 +166,7 @@ def test_published(call: Callable[..., Told]) -> None:
     for row in published():
         assert row.gap in text
         assert f"epsilon = {row.theirs:.4g} by the {row.method}" in text
-    assert text.count("printed not quoted") == 3
+    assert text.count("printed not known to us first-hand") == 3
     found = json.loads(call("published", "--json").out)
     assert [entry["printed"] for entry in found] == [None, 1.34, 8.68, None, None]
     assert found[3]["ours"]["relation"] == "replace-one"

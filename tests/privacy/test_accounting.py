@@ -12,10 +12,10 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from fedsieve.privacy import Event, compose, epsilon, epsilon_curve, max_steps, noise_multiplier
+from fedsieve.privacy._digits import rounded_up
 from fedsieve.privacy._pld import FINE, grid_spacing, pld_epsilon
 from fedsieve.privacy._rdp import rdp_epsilon, sampled_gaussian_rdp
 from fedsieve.privacy.accounting import GAUSSIAN, KNOWN, PLD, RDP
-from fedsieve.privacy.guarantee import rounded_up
 
 DELTA = 1e-5
 

@@ -26,17 +26,16 @@ from fedsieve.aggregation._door import ClientWeights, FloatArray, Rows, normalis
 from fedsieve.aggregation._mixing import summed_columns
 from fedsieve.aggregation._sorting import blocks
 from fedsieve.aggregation._threads import added, in_threads, summed
+from fedsieve.aggregation._ties import least
 from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import Rule, largest_share
 
 LARGEST_WEIGHT = 1e30  # beyond it and its inverse float32 may not hold what a weight leaves
 LOST = 1e-8  # squared distances smaller than another by this lose half of their digits next to it
-NEAR_TIE = 1e-12  # relative difference below which two distances are equal
 SAME = 1e-14  # of the squared lengths: a squared distance below this is rounding
 BLOCK = 1 << 18  # entries upcast to float64 at a time: 2 MiB, inside the second-level cache
 DEVICE_BLOCK = 1 << 24  # on a device: few launches, 128 MiB beside the stack
 ROUGH = 1e-4  # of the largest entry: what rounding may leave of a Gram that others computed
-ROUNDING = 1e-12  # of a sum of masses; times a far row, it would be far, too
 PADDING = 16  # columns; rows a power of two apart would compete for the same cache lines
 
 
@@ -237,61 +236,6 @@ def placed(w: FloatArray, X: Tensor, A: Tensor) -> Tensor:
     m = len(X)
     total = weighted_sum(w[:m], X)
     return total.add_(weighted_sum(w[m:], A)) if w[m:].any() else total
-
-
-def first_mass(order: NDArray[np.intp], mass: FloatArray, amount: float) -> FloatArray:
-    """How much of each one's mass is taken until, in this order, the amount is reached.
-
-    Args:
-        order: Who comes first, (..., n).
-        mass: Everybody's mass, (n,) or (..., n), >= 0.
-        amount: What to take in all; the last one taken is taken in part.
-
-    Returns:
-        (..., n), not ordered.
-    """
-    ordered = np.take_along_axis(np.broadcast_to(mass, order.shape), order, axis=-1)
-    reached = np.cumsum(ordered, axis=-1)
-    reached = np.where(reached < amount * (1 - ROUNDING), reached, amount)
-    taken = np.zeros(order.shape)
-    np.put_along_axis(taken, order, np.diff(reached, axis=-1, prepend=0.0), axis=-1)
-    return taken
-
-
-def least(values: FloatArray, mass: FloatArray, amount: float) -> FloatArray:
-    """How much of each one's mass is taken until, least values first, the amount is reached.
-
-    Those of equal values share what is taken of them, so that neither their order nor rounding
-    decides.
-
-    Args:
-        values: Who comes first, (..., n), >= 0.
-        mass: Everybody's mass, (n,), >= 0.
-        amount: What to take in all.
-
-    Returns:
-        (..., n), not ordered.
-    """
-    rank = ranks(values)
-    taken = first_mass(np.argsort(rank, axis=-1, kind="stable"), mass, amount)
-    n = values.shape[-1]
-    if (rank.max(axis=-1) == n - 1).all():  # no two are equal
-        return taken
-    group = rank + np.arange(0, values.size, n).reshape(*values.shape[:-1], 1)
-    held = np.bincount(group.ravel(), np.broadcast_to(mass, values.shape).ravel())
-    part = np.bincount(group.ravel(), taken.ravel()) / np.maximum(held, np.finfo(float).tiny)
-    return np.asarray(mass * part[group])
-
-
-def ranks(values: FloatArray) -> NDArray[np.intp]:
-    """0 for the least of values (..., n), >= 0, and so on; one for all equal up to rounding."""
-    order = np.argsort(values, axis=-1, kind="stable")
-    ordered = np.take_along_axis(values, order, axis=-1)
-    with np.errstate(invalid="ignore"):  # several infinite ones are equal
-        apart = np.diff(ordered, axis=-1) > NEAR_TIE * ordered[..., :-1]
-    rank = np.zeros_like(order)
-    np.put_along_axis(rank, order[..., 1:], np.cumsum(apart, axis=-1), axis=-1)
-    return rank
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,9 @@ from torch import Tensor
 
 from fedsieve.aggregation._blocks import BlockRule, Parts, joined
 from fedsieve.aggregation._door import FloatArray, Rows
-from fedsieve.aggregation._gram import NEAR_TIE, ROUNDING, first_mass, gram, squared_distances
+from fedsieve.aggregation._gram import gram, squared_distances
 from fedsieve.aggregation._threads import added
+from fedsieve.aggregation._ties import NEAR_TIE, ROUNDING, first_mass
 from fedsieve.aggregation.krum import nearest_first
 from fedsieve.aggregation.meamed import MeaMed
 from fedsieve.aggregation.rule import largest_share

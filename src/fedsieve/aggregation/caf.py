@@ -23,8 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedsieve.aggregation._door import FloatArray
-from fedsieve.aggregation._gram import GramRule, first_mass, squared_distances
+from fedsieve.aggregation._gram import GramRule, squared_distances
 from fedsieve.aggregation._spectral import ROUNDING, Turns, filtered
+from fedsieve.aggregation._ties import first_mass
 from fedsieve.aggregation.rule import largest_share, minority
 from fedsieve.registry import register
 

@@ -18,13 +18,8 @@ from torch import Tensor
 
 from fedsieve._arguments import integer, real
 from fedsieve.aggregation._door import FloatArray, Rows, Vector, length, vector
-from fedsieve.aggregation._gram import (
-    NEAR_TIE,
-    PointRule,
-    Products,
-    squared_distances_to,
-    summed_distances,
-)
+from fedsieve.aggregation._gram import PointRule, Products, squared_distances_to, summed_distances
+from fedsieve.aggregation._ties import NEAR_TIE
 from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import largest_share, minority
 from fedsieve.registry import register

@@ -27,8 +27,9 @@ from torch import Tensor
 from fedsieve._arguments import integer, real
 from fedsieve.aggregation._blocks import BlockRule, Parts, joined
 from fedsieve.aggregation._door import FloatArray, Rows
-from fedsieve.aggregation._gram import NEAR_TIE, gram, origin, squared_distances, weighted_sum
+from fedsieve.aggregation._gram import gram, origin, squared_distances, weighted_sum
 from fedsieve.aggregation._threads import added
+from fedsieve.aggregation._ties import NEAR_TIE
 from fedsieve.aggregation.clipping import shortening
 from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import largest_share, minority

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from fedsieve.aggregation._door import FloatArray, Rows, Vector, length, vector
-from fedsieve.aggregation._gram import NEAR_TIE, PointRule, Products, origin, spokes
+from fedsieve.aggregation._gram import PointRule, Products, origin, spokes
+from fedsieve.aggregation._ties import NEAR_TIE
 from fedsieve.aggregation.facts import Facts
 from fedsieve.registry import register
 

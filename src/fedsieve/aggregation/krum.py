@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from fedsieve._arguments import choice, integer
 from fedsieve.aggregation._door import FloatArray
-from fedsieve.aggregation._gram import NEAR_TIE, GramRule, first_mass, least, squared_distances
+from fedsieve.aggregation._gram import GramRule, squared_distances
+from fedsieve.aggregation._ties import NEAR_TIE, first_mass, least
 from fedsieve.aggregation.facts import Facts
 from fedsieve.aggregation.rule import largest_share, minority
 from fedsieve.registry import register

@@ -19,7 +19,8 @@ import numpy as np
 
 from fedsieve._arguments import integer
 from fedsieve.aggregation._door import FloatArray
-from fedsieve.aggregation._gram import Products, least, squared_distances
+from fedsieve.aggregation._gram import Products, squared_distances
+from fedsieve.aggregation._ties import least
 from fedsieve.aggregation.pre_aggregator import PreAggregator
 from fedsieve.aggregation.rule import check_breakdown, largest_share, minority
 from fedsieve.registry import register

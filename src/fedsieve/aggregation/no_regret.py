@@ -21,7 +21,8 @@ import numpy as np
 
 from fedsieve.aggregation._door import FloatArray
 from fedsieve.aggregation._filtering import SpectralFilter
-from fedsieve.aggregation._gram import ranks, squared_distances
+from fedsieve.aggregation._gram import squared_distances
+from fedsieve.aggregation._ties import ranks
 from fedsieve.aggregation.rule import largest_share
 from fedsieve.registry import register
 

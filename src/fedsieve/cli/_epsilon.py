@@ -76,7 +76,7 @@ def tell(spent: Guarantee, multiplier: float, as_json: bool) -> None:
     """Print an epsilon with all that belongs to it."""
     from decimal import ROUND_CEILING
 
-    from fedsieve.privacy.guarantee import shown
+    from fedsieve.privacy._digits import shown
 
     if as_json:
         say(json.dumps(facts(spent, multiplier)))

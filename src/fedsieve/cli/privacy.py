@@ -148,8 +148,8 @@ def rate(
     from decimal import ROUND_FLOOR
 
     from fedsieve.experiments.toml import refusing
+    from fedsieve.privacy._digits import shown
     from fedsieve.privacy.calibration import max_sampling_rate
-    from fedsieve.privacy.guarantee import shown
 
     with refusing():
         terms = _Terms(delta, noise, variance, relation, unit, sampling)
@@ -186,7 +186,7 @@ def curve(
 ) -> None:
     """Plot epsilon against rounds, and show what each setting does to it."""
     from fedsieve.experiments.toml import ConfigError, refusing
-    from fedsieve.privacy.guarantee import rounded_up
+    from fedsieve.privacy._digits import rounded_up
     from fedsieve.privacy.settings import knobs
 
     with refusing():

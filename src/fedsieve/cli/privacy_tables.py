@@ -52,7 +52,7 @@ def table(
     Leave out exactly one of the four: it is what the table finds.
     """
     from fedsieve.experiments.toml import refusing
-    from fedsieve.privacy.guarantee import rounded_up
+    from fedsieve.privacy._digits import rounded_up
     from fedsieve.privacy.tables import table as rows_of
 
     neighbours = cast("list[Neighbours]", relation or ["add-remove"])
@@ -108,9 +108,8 @@ def published(as_json: Json = False) -> None:
         return
     for row in rows:
         say(textwrap.fill(f"{row.source}: {row.name}", width()))
-        printed = "not quoted" if row.printed is None else f"epsilon = {row.printed:g}"
         told = [
-            ("printed", printed),
+            ("printed", row.quoted),
             ("recomputed", f"epsilon = {row.theirs:.4g} by the {row.method}"),
             ("ours", row.ours.sentence()),
             ("because", row.gap),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from fedsieve.privacy._digits import rounded_up
 from fedsieve.privacy._search import largest
 from fedsieve.privacy.accounting import compose
 from fedsieve.privacy.calibration import MOST_STEPS, max_steps
@@ -16,7 +17,6 @@ from fedsieve.privacy.guarantee import (
     check_epsilon,
     check_target,
     merge,
-    rounded_up,
 )
 
 

@@ -37,11 +37,12 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from fedsieve.privacy._digits import rounded_up
 from fedsieve.privacy._grid import grid_spacing, to_grid
 from fedsieve.privacy.accounting import GAUSSIAN, compose
 from fedsieve.privacy.calibration import noise_multiplier
 from fedsieve.privacy.gaussian import GaussianMechanism
-from fedsieve.privacy.guarantee import NEIGHBOURS, Event, check_epsilon, check_target, rounded_up
+from fedsieve.privacy.guarantee import NEIGHBOURS, Event, check_epsilon, check_target
 from fedsieve.privacy.pure import advanced_composition, optimal_composition
 
 if TYPE_CHECKING:
