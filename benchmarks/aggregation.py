@@ -5,7 +5,8 @@
 Every library works in a process of its own on the same stack of normal float32 numbers, one after
 another; each process also measures `X.mean(0)`, `X @ X.T` and `w @ X`, so that a ratio never spans
 two processes. f is a fifth of n. Our rules come from the registry; one that refuses the (n, f) says
-so in its row, and one that needs a trusted update trusts the first row of the stack. A peer is left
+so in its row, and one that needs a trusted update trusts the first row of the stack. Some meet a
+stack with one NaN besides, which may cost no more memory than any other stack. A peer is left
 out of stacks above 2 * 10^7 entries, which take it minutes. A complete run, of about eight minutes,
 writes results/aggregation.json, .md and .png; a partial one puts its rows in the place of older
 ones where --out says. Linux only (/proc tells the memory).

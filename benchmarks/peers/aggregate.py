@@ -20,6 +20,7 @@ import torch
 
 Call = Callable[[], Any]
 REPEATS = 9
+HOSTILE = ("trimmed-mean", "krum", "caf")  # rules that also meet a row with a NaN
 SLOW = 1.0  # seconds; a call that takes longer is not repeated
 MIXED = 1 << 29  # entries of the (n, n, d) tensor that ByzFL's NNM makes, at most
 RESET = "5"  # written to clear_refs, it resets the high-water mark
@@ -109,6 +110,18 @@ def fedsieve(X: torch.Tensor, f: int) -> Iterator[tuple[str, Callable[[], Call]]
     for part in components("pre-aggregator"):
         for name in ("trimmed-mean", "median"):
             yield f"{part.name} >> {name}", before(part, name)
+
+    def hostile(name: str) -> Callable[[], Call]:
+        def make() -> Call:
+            rule, spoiled = component("rule", name).build(f=f), X.clone()
+            rule.check(len(X))
+            spoiled[0, -1] = torch.nan
+            return lambda: rule(spoiled)
+
+        return make
+
+    for name in HOSTILE:
+        yield f"{name}, one NaN", hostile(name)
 
 
 def byzfl(X: torch.Tensor, f: int) -> Iterator[tuple[str, Callable[[], Call]]]:

@@ -11,7 +11,8 @@ lambda_max(Sigma_S) is that of P_S A_S P_S / |q_S|^2, which every Rayleigh quoti
 below. A few power steps from the top direction of all rows, one matrix product for thousands of
 subsets, rule most of them out; only what could still beat or tie the best one gets an exact
 eigenvalue. The arg-min is therefore exact. The steps are taken with A less the middle of the
-spectrum, as rows of many coordinates spread almost alike in all directions.
+spectrum, as rows of many coordinates spread almost alike in all directions. Where all subsets tie,
+as for rows at right angles of one length, none can be ruled out and each costs an eigenvalue.
 """
 
 from __future__ import annotations
