@@ -54,9 +54,9 @@ class Bulyan(BlockRule):
         f: Number of Byzantine clients, n >= 4f + 3.
 
     Example:
-        >>> stack = torch.tensor([[1.0], [2.0], [3.0], [2.0], [2.5], [1.5], [99.0]])
+        >>> stack = torch.tensor([[1.0], [2.0], [3.2], [2.1], [2.5], [1.6], [99.0]])
         >>> Bulyan(f=1)(stack)
-        tensor([2.1667])
+        tensor([1.9000])
     """
 
     def breakdown(self, n: int) -> int:

@@ -108,7 +108,7 @@ class MultiKrum(GramRule):
     Example:
         >>> import torch
         >>> MultiKrum(f=1, m=3)(torch.tensor([[1.0], [2.0], [3.0], [2.0], [99.0]]))
-        tensor([1.6667])
+        tensor([2.])
     """
 
     m: int | None = None
