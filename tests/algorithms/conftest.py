@@ -18,10 +18,8 @@ from fedsieve.privacy import (
     GaussianMechanism,
     Ledger,
 )
-from fedsieve.randomness import Streams
 from fedsieve.simulation.job import Job
-
-N, F, STREAMS = 6, 1, Streams(5, 1)
+from tests.algorithms.trusts import STREAMS, F, N
 
 
 def _mechanism_of(unit: str, sigma: float = 0.5, clip: float = 1.0) -> GaussianMechanism:

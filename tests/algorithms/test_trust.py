@@ -18,7 +18,6 @@ from fedsieve.aggregation import Mean
 from fedsieve.algorithms.form import Cohort
 from fedsieve.algorithms.trust import (
     EVERYTHING,
-    WHOLE_UPDATES,
     ServerNoise,
     SharedNoise,
     clipped,
@@ -35,15 +34,7 @@ from fedsieve.privacy import (
 from fedsieve.randomness import Streams
 from fedsieve.simulation.job import Job
 from fedsieve.simulation.loop import Simulation
-
-N, F, STREAMS = 6, 1, Streams(5, 1)
-FALSE_ALARM = 1e-4  # of every statistical test here
-TRUSTS = ("local", "distributed", "central")
-COMBINATIONS = [
-    (name, unit, trust)
-    for name, offers in (("dshb", EVERYTHING), ("sieve", EVERYTHING), ("fedavg", WHOLE_UPDATES))
-    for unit, trust in sorted(offers)
-]
+from tests.algorithms.trusts import COMBINATIONS, FALSE_ALARM, STREAMS, TRUSTS, F, N
 
 
 def cohort(ids: tuple[int, ...] = tuple(range(N)), absent: tuple[int, ...] = ()) -> Cohort:

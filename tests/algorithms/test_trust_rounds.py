@@ -10,8 +10,6 @@ import pytest
 import torch
 
 from fedsieve.algorithms.trust import (
-    EVERYTHING,
-    WHOLE_UPDATES,
     OwnNoise,
     ServerNoise,
 )
@@ -20,20 +18,11 @@ from fedsieve.poisoning import SignFlip
 from fedsieve.privacy import (
     GaussianMechanism,
 )
-from fedsieve.randomness import Streams
 from fedsieve.simulation.checkpoint import newest, save
 from fedsieve.simulation.executors import OneByOne
 from fedsieve.simulation.job import Job
 from fedsieve.simulation.loop import Simulation
-
-N, F, STREAMS = 6, 1, Streams(5, 1)
-FALSE_ALARM = 1e-4  # of every statistical test here
-TRUSTS = ("local", "distributed", "central")
-COMBINATIONS = [
-    (name, unit, trust)
-    for name, offers in (("dshb", EVERYTHING), ("sieve", EVERYTHING), ("fedavg", WHOLE_UPDATES))
-    for unit, trust in sorted(offers)
-]
+from tests.algorithms.trusts import COMBINATIONS, STREAMS, TRUSTS, N
 
 
 def bits(job: Job) -> torch.Tensor:

@@ -12,26 +12,13 @@ from fedsieve.privacy import (
     ClientLedger,
     Event,
     LedgerError,
-    Limits,
     RefusedError,
     Terms,
     compose,
     epsilon,
 )
 from fedsieve.privacy.guarantee import LEAST_VARIANCE
-
-DELTA = 1e-5
-
-TERMS = Terms(noise_multiplier=10.0, sampling_rate=1.0, clip=1.0)
-
-
-def limits(worth=3, **changed):
-    """A budget for so many rounds on `TERMS`."""
-    budget = epsilon(10.0, 1.0, worth, DELTA).epsilon
-    return Limits(
-        **({"epsilon": budget, "delta": DELTA, "noise_multiplier": 5.0, "sampling_rate": 1.0}
-           | {"clip": 2.0} | changed)
-    )  # fmt: skip
+from tests.privacy.ledgers import DELTA, TERMS, limits
 
 
 @pytest.fixture

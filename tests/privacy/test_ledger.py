@@ -8,21 +8,11 @@ from hypothesis import strategies as st
 
 from fedsieve.privacy import BudgetExceededError, Ledger, epsilon
 from fedsieve.privacy._charges import frontier
-
-DELTA = 1e-5
-COHORT = {0: (0.01, 1.0, 1), 1: (0.02, 1.0, 1), "hospital": (0.02, 1.0, 1)}
-
-
-def _ledger(**options):
-    return Ledger(**({"delta": DELTA, "relation": "add-remove", "repeatable": True} | options))
-
-
-def _json(state):
-    return json.loads(json.dumps(state))
+from tests.privacy.ledgers import COHORT, DELTA, new_ledger, through_json
 
 
 def test_the_worst_client_governs():
-    ledger = _ledger()
+    ledger = new_ledger()
     assert ledger.guarantee().epsilon == 0
     for t in range(5):
         ledger.charge(t, COHORT)
@@ -33,7 +23,7 @@ def test_the_worst_client_governs():
 
 
 def test_different_events_of_one_client_are_composed():
-    ledger = _ledger()
+    ledger = new_ledger()
     ledger.charge(0, {0: (0.5, 2.0, 3)})
     ledger.charge(1, {0: (0.5, 4.0, 1), 1: (0.5, 2.0, 3)})
     spent = ledger.guarantee()
@@ -42,7 +32,7 @@ def test_different_events_of_one_client_are_composed():
 
 
 def test_the_rounded_guarantee_is_an_upper_bound_that_is_seldom_computed():
-    ledger = _ledger()
+    ledger = new_ledger()
     shown = set()
     for t in range(150):
         ledger.charge(t, {0: (0.5, 20.0, 1)})
@@ -56,21 +46,21 @@ def test_the_rounded_guarantee_is_an_upper_bound_that_is_seldom_computed():
 
 def test_the_rounded_guarantee_stays_within_the_limit():
     limit = epsilon(1.0, 0.1, 17, DELTA).epsilon
-    ledger = _ledger(limit=limit)
+    ledger = new_ledger(limit=limit)
     ledger.charge(0, {0: (0.1, 1.0, 17)})
     assert ledger.guarantee(rounded=True).epsilon == limit == ledger.guarantee().epsilon
 
 
 @pytest.mark.parametrize(("repeatable", "steps"), [(True, 1), (False, 2)])
 def test_a_repeated_round_counts_once_only_if_its_noise_repeats(repeatable, steps):
-    ledger = _ledger(repeatable=repeatable)
+    ledger = new_ledger(repeatable=repeatable)
     ledger.charge(0, {0: (0.1, 1.0, 1)})
     ledger.charge(0, {0: (0.1, 1.0, 1)})
     assert ledger.spent() == {0: steps}
 
 
 def test_repeating_a_round_with_other_noise_is_refused():
-    ledger = _ledger()
+    ledger = new_ledger()
     ledger.charge(0, {0: (0.1, 1.0, 1)})
     with pytest.raises(ValueError, match="would reuse its noise"):
         ledger.charge(0, {0: (0.1, 2.0, 1)})
@@ -78,11 +68,11 @@ def test_repeating_a_round_with_other_noise_is_refused():
 
 @pytest.mark.parametrize("repeatable", [True, False])
 def test_state_without_a_journal_round_trips(repeatable):
-    ledger = _ledger(limit=5.0, noise_source="x", relation="zero-out", repeatable=repeatable)
+    ledger = new_ledger(limit=5.0, noise_source="x", relation="zero-out", repeatable=repeatable)
     for t in range(6):
         ledger.charge(t, COHORT if t != 3 else {0: (0.03, 2.0, 2), 4: (0.01, 1.0, 1)})
-    again = Ledger.restore(_json(ledger.state()))
-    assert _json(again.state()) == _json(ledger.state())
+    again = Ledger.restore(through_json(ledger.state()))
+    assert through_json(again.state()) == through_json(ledger.state())
     assert again.guarantee() == ledger.guarantee()
     assert again.spent() == ledger.spent()
     assert (again.limit, again.relation) == (5.0, "zero-out")
@@ -99,22 +89,22 @@ def test_state_without_a_journal_round_trips(repeatable):
 @pytest.mark.parametrize("journal", [True, False])
 def test_the_state_of_a_long_run_is_small(tmp_path, journal):
     path = tmp_path / "ledger.jsonl" if journal else None
-    ledger = _ledger(journal=path)
+    ledger = new_ledger(journal=path)
     clients = dict.fromkeys(range(300), (0.01, 1.0, 1))
     for t in range(300):
         ledger.charge(t, clients)
     assert len(json.dumps(ledger.state())) < 300
-    assert Ledger.restore(_json(ledger.state()), path).spent()[299] == 300
+    assert Ledger.restore(through_json(ledger.state()), path).spent()[299] == 300
 
 
 def test_clients_with_equal_terms_are_written_as_ranges(tmp_path):
     path = tmp_path / "ledger.jsonl"
     cohort = dict.fromkeys((7, 3, 1, 2, 9, 8, "a", 5), (0.1, 1.0, 1))
-    ledger = _ledger(journal=path)
+    ledger = new_ledger(journal=path)
     ledger.charge(0, cohort | {4: (0.2, 1.0, 1)})
     charges = json.loads(path.read_text())["charges"]
     assert charges == [[0.1, 1.0, 1, [[1, 3], 5, [7, 9], "a"]], [0.2, 1.0, 1, [4]]]
-    assert Ledger.restore(_ledger().state(), path).spent() == ledger.spent()
+    assert Ledger.restore(new_ledger().state(), path).spent() == ledger.spent()
     assert ledger.spent() == dict.fromkeys([*cohort, 4], 1)
 
 
@@ -148,7 +138,7 @@ def test_the_frontier_leaves_out_only_who_spent_no_more_than_another(found):
 def test_the_limit_refuses_before_anything_is_written(tmp_path):
     path = tmp_path / "ledger.jsonl"
     limit = epsilon(1.0, 0.1, 3, DELTA).epsilon
-    ledger = _ledger(limit=limit, journal=path)
+    ledger = new_ledger(limit=limit, journal=path)
     for t in range(3):
         ledger.charge(t, {0: (0.1, 1.0, 1), 1: (0.05, 1.0, 1)})
     before = path.read_bytes()
@@ -161,7 +151,7 @@ def test_the_limit_refuses_before_anything_is_written(tmp_path):
 
 
 def test_the_limit_holds_over_different_events():
-    ledger = _ledger(limit=3.0)
+    ledger = new_ledger(limit=3.0)
     ledger.charge(0, {0: (1.0, 2.0, 1)})
     with pytest.raises(BudgetExceededError):
         ledger.charge(1, {0: (1.0, 1.9, 1)})
@@ -179,29 +169,29 @@ def test_the_limit_holds_over_different_events():
 )
 def test_impossible_settings_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        _ledger(**options)
+        new_ledger(**options)
 
 
 def test_sampling_of_clients_is_refused_and_a_client_level_ledger_round_trips(tmp_path):
     journal = tmp_path / "ledger.jsonl"
-    ledger = _ledger(unit="client", journal=journal)
+    ledger = new_ledger(unit="client", journal=journal)
     with pytest.raises(ValueError, match=r"sampling_rate=0\.01 with unit='client'"):
         ledger.charge(0, {0: (1.0, 1.0, 1), 1: (0.01, 1.0, 1000)})
     assert ledger.spent() == {}  # nothing of the round was recorded
     assert not journal.exists()
     ledger.charge(0, {0: (1.0, 5.0, 1)})
-    again = Ledger.restore(_json(ledger.state()), journal)
+    again = Ledger.restore(through_json(ledger.state()), journal)
     assert (again.unit, again.guarantee()) == ("client", ledger.guarantee())
     assert again.guarantee().epsilon == epsilon(5.0, 1.0, 1, 1e-5, unit="client").epsilon
 
 
 def test_an_impossible_charge_is_refused():
     with pytest.raises(ValueError, match="noise_multiplier=0"):
-        _ledger().charge(0, {0: (0.1, 0.0, 1)})
+        new_ledger().charge(0, {0: (0.1, 0.0, 1)})
 
 
 def test_no_client_is_charged_as_if_it_had_been_sampled():
-    ledger = _ledger(unit="client")
+    ledger = new_ledger(unit="client")
     with pytest.raises(ValueError, match=r"sampling_rate=0\.1 with unit='client'"):
         ledger.charge(0, {0: (0.1, 1.0, 1)})
     assert ledger.spent() == {}

@@ -9,23 +9,12 @@ from fedsieve.privacy import (
     ClientLedger,
     Event,
     LedgerError,
-    Limits,
     RefusedError,
     Terms,
     _ledger_file,
-    epsilon,
 )
 from fedsieve.privacy.ledger_view import accounts
-
-DELTA = 1e-5
-TERMS = Terms(noise_multiplier=10.0, sampling_rate=1.0, clip=1.0)
-
-
-def limits(worth=3, **changed):
-    """A budget for so many rounds on `TERMS`."""
-    budget = epsilon(10.0, 1.0, worth, DELTA).epsilon
-    return Limits(**({"epsilon": budget, "delta": DELTA, "noise_multiplier": 5.0,
-                      "sampling_rate": 1.0, "clip": 2.0} | changed))  # fmt: skip
+from tests.privacy.ledgers import TERMS, limits
 
 
 @pytest.fixture

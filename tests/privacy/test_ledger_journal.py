@@ -13,22 +13,12 @@ import pytest
 
 from fedsieve.privacy import Ledger, _journal
 from fedsieve.privacy._journal import Journal
-
-DELTA = 1e-5
-COHORT = {0: (0.01, 1.0, 1), 1: (0.02, 1.0, 1), "hospital": (0.02, 1.0, 1)}
-
-
-def _ledger(**options):
-    return Ledger(**({"delta": DELTA, "relation": "add-remove", "repeatable": True} | options))
-
-
-def _json(state):
-    return json.loads(json.dumps(state))
+from tests.privacy.ledgers import COHORT, new_ledger, through_json
 
 
 def test_the_record_is_on_disk_when_charge_returns(tmp_path):
     path = tmp_path / "ledger.jsonl"
-    ledger = _ledger(journal=path, noise_source="simulation seed 3")
+    ledger = new_ledger(journal=path, noise_source="simulation seed 3")
     ledger.charge(0, COHORT)
     (line,) = path.read_text().splitlines()
     assert json.loads(line) == {
@@ -41,10 +31,10 @@ def test_the_record_is_on_disk_when_charge_returns(tmp_path):
 @pytest.mark.parametrize("repeatable", [True, False])
 def test_a_crash_between_checkpoints_loses_nothing(tmp_path, repeatable):
     path = tmp_path / "ledger.jsonl"
-    ledger = _ledger(journal=path, repeatable=repeatable)
+    ledger = new_ledger(journal=path, repeatable=repeatable)
     for t in range(3):
         ledger.charge(t, COHORT)
-    checkpoint = _json(ledger.state())
+    checkpoint = through_json(ledger.state())
     for t in range(3, 5):
         ledger.charge(t, COHORT)
     # killed here; rounds 3 and 4 run again
@@ -52,7 +42,7 @@ def test_a_crash_between_checkpoints_loses_nothing(tmp_path, repeatable):
     assert resumed.spent() == ledger.spent()
     for t in range(3, 8):
         resumed.charge(t, COHORT)
-    whole = _ledger(repeatable=repeatable)
+    whole = new_ledger(repeatable=repeatable)
     for t in range(8):
         whole.charge(t, COHORT)
     if repeatable:
@@ -69,7 +59,7 @@ def test_a_release_is_on_the_disk_before_it_is_sent(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", fsync)
     path = tmp_path / "ledger.jsonl"
-    ledger = _ledger(journal=path)
+    ledger = new_ledger(journal=path)
     ledger.charge(0, COHORT)
     assert len(synced) == 1 + (os.name == "posix")  # the file, and its new name
     ledger.charge(1, COHORT)
@@ -81,21 +71,21 @@ def test_a_release_is_on_the_disk_before_it_is_sent(tmp_path, monkeypatch):
 
 def test_the_digest_in_the_state_is_that_of_the_first_lines(tmp_path):
     path = tmp_path / "ledger.jsonl"
-    ledger = _ledger(journal=path)
+    ledger = new_ledger(journal=path)
     ledger.charge(0, COHORT)
     ledger.charge(1, COHORT)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert ledger.state()["journal"] == {"records": 2, "sha256": digest}
     ledger.charge(2, COHORT)
-    assert Ledger.restore(_ledger().state(), path).state() == ledger.state()
+    assert Ledger.restore(new_ledger().state(), path).state() == ledger.state()
 
 
 def test_a_journal_that_lacks_what_the_checkpoint_has_seen_is_refused(tmp_path):
     path = tmp_path / "ledger.jsonl"
-    ledger = _ledger(journal=path)
+    ledger = new_ledger(journal=path)
     ledger.charge(0, COHORT)
     ledger.charge(1, COHORT)
-    state = _json(ledger.state())
+    state = through_json(ledger.state())
     path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
     with pytest.raises(ValueError, match="holds 1 records, but the checkpoint has seen 2: what"):
         Ledger.restore(state, path)
@@ -109,8 +99,8 @@ def test_a_journal_that_lacks_what_the_checkpoint_has_seen_is_refused(tmp_path):
 
 def test_a_foreign_journal_is_refused(tmp_path):
     path, elsewhere = tmp_path / "ledger.jsonl", tmp_path / "other.jsonl"
-    _ledger(journal=path).charge(0, {0: (0.5, 1.0, 1)})
-    other, unwritten = _ledger(journal=elsewhere), _ledger()
+    new_ledger(journal=path).charge(0, {0: (0.5, 1.0, 1)})
+    other, unwritten = new_ledger(journal=elsewhere), new_ledger()
     for ledger in (other, unwritten):
         ledger.charge(0, COHORT)
     with pytest.raises(ValueError, match="does not belong"):
@@ -118,12 +108,12 @@ def test_a_foreign_journal_is_refused(tmp_path):
     with pytest.raises(ValueError, match="written without a journal"):
         Ledger.restore(unwritten.state(), path)
     with pytest.raises(ValueError, match=r"Ledger\.restore"):
-        _ledger(journal=path)
+        new_ledger(journal=path)
 
 
 def test_a_changed_line_is_noticed(tmp_path):
     path = tmp_path / "ledger.jsonl"
-    ledger = _ledger(journal=path)
+    ledger = new_ledger(journal=path)
     for t in range(3):
         ledger.charge(t, COHORT)
     state = ledger.state()
@@ -136,6 +126,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from fedsieve.privacy import Ledger
+
 ledger = Ledger(1e-5, "add-remove", repeatable=False, journal=Path(sys.argv[1]))
 for t in range(10**9):
     ledger.charge(t, {0: (0.01, 1.0, 1)})
@@ -154,7 +145,7 @@ def test_killed_for_real_every_sent_round_is_in_the_journal(tmp_path):
     time.sleep(0.05)
     process.kill()
     sent = 1 + len(process.communicate()[0].splitlines())
-    resumed = Ledger.restore(_ledger(repeatable=False).state(), path)
+    resumed = Ledger.restore(new_ledger(repeatable=False).state(), path)
     assert resumed.spent()[0] >= sent
 
 

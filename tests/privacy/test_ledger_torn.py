@@ -1,22 +1,11 @@
 """A journal that ends in the middle of a line, wherever that is, counts no less than the truth."""
 
-import json
 import math
 
 import pytest
 
 from fedsieve.privacy import BudgetExceededError, Event, Ledger, compose, epsilon
-
-DELTA = 1e-5
-COHORT = {0: (0.01, 1.0, 1), 1: (0.02, 1.0, 1), "hospital": (0.02, 1.0, 1)}
-
-
-def _ledger(**options):
-    return Ledger(**({"delta": DELTA, "relation": "add-remove", "repeatable": True} | options))
-
-
-def _json(state):
-    return json.loads(json.dumps(state))
+from tests.privacy.ledgers import COHORT, DELTA, new_ledger, through_json
 
 
 def _cut_at(path, kept):
@@ -28,10 +17,10 @@ def _cut_at(path, kept):
 @pytest.mark.parametrize("kept", [1, 10, 30])
 def test_a_torn_line_counts_as_spent(tmp_path, kept):
     path = tmp_path / "ledger.jsonl"
-    ledger = _ledger(journal=path, repeatable=False)
+    ledger = new_ledger(journal=path, repeatable=False)
     for t in range(4):
         ledger.charge(t, COHORT)
-    empty = _ledger(repeatable=False).state()
+    empty = new_ledger(repeatable=False).state()
     _cut_at(path, kept)
     resumed = Ledger.restore(empty, path)
     assert resumed.spent() == ledger.spent()  # three read, one assumed
@@ -39,27 +28,27 @@ def test_a_torn_line_counts_as_spent(tmp_path, kept):
     assert resumed.spent() == dict.fromkeys(COHORT, 5)
     again = Ledger.restore(empty, path)  # the torn line stays counted
     assert again.spent() == resumed.spent()
-    assert Ledger.restore(_json(resumed.state()), path).spent() == resumed.spent()
+    assert Ledger.restore(through_json(resumed.state()), path).spent() == resumed.spent()
 
 
 @pytest.mark.parametrize("kept", [1, 30])
 def test_a_torn_line_of_repeatable_noise_counts_until_its_round_runs_again(tmp_path, kept):
     path = tmp_path / "ledger.jsonl"
-    ledger = _ledger(journal=path)
+    ledger = new_ledger(journal=path)
     for t in range(4):
         ledger.charge(t, COHORT)
     _cut_at(path, kept)
-    resumed = Ledger.restore(_ledger().state(), path)
+    resumed = Ledger.restore(new_ledger().state(), path)
     assert resumed.spent() == ledger.spent()
     resumed.charge(3, COHORT)
     assert resumed.guarantee() == ledger.guarantee()
-    assert Ledger.restore(_ledger().state(), path).guarantee() == ledger.guarantee()
+    assert Ledger.restore(new_ledger().state(), path).guarantee() == ledger.guarantee()
 
 
 def test_a_journal_with_nothing_but_a_torn_line_promises_nothing(tmp_path):
     path = tmp_path / "ledger.jsonl"
     path.write_bytes(b'{"round": 0, "no')
-    resumed = Ledger.restore(_ledger(repeatable=False).state(), path)
+    resumed = Ledger.restore(new_ledger(repeatable=False).state(), path)
     assert resumed.guarantee().epsilon == float("inf")
     assert "infinite" in resumed.guarantee().sentence()
     resumed.charge(0, {0: (0.1, 1.0, 1)})
@@ -68,10 +57,10 @@ def test_a_journal_with_nothing_but_a_torn_line_promises_nothing(tmp_path):
 
 def test_a_missing_newline_alone_loses_nothing(tmp_path):
     path = tmp_path / "ledger.jsonl"
-    ledger = _ledger(journal=path, repeatable=False)
+    ledger = new_ledger(journal=path, repeatable=False)
     ledger.charge(0, COHORT)
     path.write_bytes(path.read_bytes().rstrip(b"\n"))
-    resumed = Ledger.restore(_ledger(repeatable=False).state(), path)
+    resumed = Ledger.restore(new_ledger(repeatable=False).state(), path)
     resumed.charge(1, COHORT)
     assert len(path.read_text().splitlines()) == 2
     assert resumed.spent() == dict.fromkeys(COHORT, 2)
@@ -101,13 +90,13 @@ def test_cut_at_any_byte_the_charge_is_no_less_than_the_truth(tmp_path, repeatab
     too, once there is any record of what the run releases.
     """
     path = tmp_path / "ledger.jsonl"
-    ledger = _ledger(journal=path, repeatable=repeatable)
+    ledger = new_ledger(journal=path, repeatable=repeatable)
     ends = [0]
     for t, clients in enumerate(LOCAL_STEPS):
         ledger.charge(t, clients)
         ends.append(path.stat().st_size)
     written = path.read_bytes()
-    empty = _ledger(repeatable=repeatable).state()
+    empty = new_ledger(repeatable=repeatable).state()
     truths = [_truth(LOCAL_STEPS[:rounds]) for rounds in range(4)]
     assert truths[0] < truths[1] < truths[2] < truths[3]
     for cut in range(len(written) + 1):
@@ -127,15 +116,15 @@ def test_cut_at_any_byte_the_charge_is_no_less_than_the_truth(tmp_path, repeatab
 def test_a_run_that_goes_on_after_a_cut_counts_no_less_than_the_truth(tmp_path, repeatable, cut):
     """The torn round is run again: the same message, or one more release beside what was lost."""
     path = tmp_path / "ledger.jsonl"
-    ledger = _ledger(journal=path, repeatable=repeatable)
+    ledger = new_ledger(journal=path, repeatable=repeatable)
     ledger.charge(0, LOCAL_STEPS[0])
     ledger.charge(1, LOCAL_STEPS[1])
     checkpoint = ledger.state()
     ledger.charge(2, LOCAL_STEPS[2])
     _cut_at(path, cut)
-    resumed = Ledger.restore(_json(checkpoint), path)
+    resumed = Ledger.restore(through_json(checkpoint), path)
     resumed.charge(2, LOCAL_STEPS[2])
-    again = Ledger.restore(_json(resumed.state()), path)
+    again = Ledger.restore(through_json(resumed.state()), path)
     assert again.guarantee() == resumed.guarantee()
     made = LOCAL_STEPS if repeatable else [*LOCAL_STEPS, LOCAL_STEPS[2]]
     assert resumed.guarantee().epsilon >= _truth(made)
@@ -147,11 +136,11 @@ def test_a_limit_holds_with_a_torn_line(tmp_path):
     """Who is not on record pays for it, too."""
     path = tmp_path / "ledger.jsonl"
     limit = epsilon(40.0, 1.0, 5, DELTA).epsilon
-    ledger = _ledger(journal=path, repeatable=False, limit=limit)
+    ledger = new_ledger(journal=path, repeatable=False, limit=limit)
     ledger.charge(0, {0: (1.0, 40.0, 3)})
     ledger.charge(1, {1: (1.0, 40.0, 2)})
     _cut_at(path, 9)
-    resumed = Ledger.restore(_ledger(repeatable=False, limit=limit).state(), path)
+    resumed = Ledger.restore(new_ledger(repeatable=False, limit=limit).state(), path)
     for client in (0, 1, "new"):
         with pytest.raises(BudgetExceededError, match=f"client {client} would reach"):
             resumed.charge(2, {client: (1.0, 40.0, 3)})
@@ -162,12 +151,12 @@ def test_a_limit_holds_with_a_torn_line(tmp_path):
 def _torn(tmp_path, repeatable, limit, rounds=()):
     """A ledger restored from whole rounds and a torn line."""
     path = tmp_path / "ledger.jsonl"
-    ledger = _ledger(journal=path, repeatable=repeatable, limit=limit)
+    ledger = new_ledger(journal=path, repeatable=repeatable, limit=limit)
     for t, clients in enumerate(rounds):
         ledger.charge(t, clients)
     with path.open("ab") as journal:
         journal.write(b'{"round": 9, "noi')
-    return Ledger.restore(_ledger(repeatable=repeatable, limit=limit).state(), path)
+    return Ledger.restore(new_ledger(repeatable=repeatable, limit=limit).state(), path)
 
 
 @pytest.mark.parametrize("fits", [1, 2])
