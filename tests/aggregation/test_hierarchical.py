@@ -13,7 +13,6 @@ from fedsieve.aggregation import (
     MDA,
     NNM,
     Bucketing,
-    DnC,
     Facts,
     FLTrust,
     GeometricMedian,
@@ -118,7 +117,6 @@ def test_fltrust_fills_buckets_about_its_root():
     "rule",
     [
         Mean(f=2),
-        DnC(f=2),
         RobustLearningRate(f=2),
         GeometricMedian(f=2, iterations=3),
         Bucketing(s=2) >> Mean(f=2),

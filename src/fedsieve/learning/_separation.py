@@ -33,7 +33,7 @@ TOLERANCE = 1e-3
 BATCHES = ((0, 1), (0, 1, 2), (0, 1, 2, 3, 0, 1, 2, 3), (0, 4, 1, 5, 2, 3, 0, 5))
 """Batches of 2, 3 and 8 of the samples of `_samples`, with repeated ones and large ones."""
 
-DRAWS = 4
+DRAWS = 24
 """How often a model that draws random numbers is tried on each batch."""
 
 ROWWISE = {
