@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -47,7 +48,8 @@ def main() -> None:
     verdict = f"{word}: {took}; asked {TARGET:.0f} s"
     print(f"{table}\n{verdict}")
     facts = {"seconds": round(seconds, 1), "runs": runs, "machine": machine(), "arena": found}
-    (RESULTS / "arena.json").write_text(json.dumps(facts, indent=1) + "\n")
+    text = re.sub(r" \(/[^)]*\)", "", json.dumps(facts, indent=1))  # no folder of one machine
+    (RESULTS / "arena.json").write_text(text + "\n")
     (RESULTS / "arena.md").write_text(f"{table}\n{verdict}\n")
 
 
