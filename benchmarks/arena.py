@@ -40,7 +40,7 @@ def main() -> None:
         seconds = time.perf_counter() - began
         found = json.loads((out / "arena.json").read_text())
         table = (out / "arena.md").read_text()
-        (heat,) = out.glob("figures/heat_map_*.png")
+        (heat,) = out.glob("figures/heat_map_f*.png")
         shutil.copy(heat, RESULTS / "arena.png")
     runs = sum(place["state"] == "done" for place in found["places"])
     word = "met" if seconds <= TARGET else "MISSED"
