@@ -14,6 +14,7 @@ from fedsieve.privacy import (
     ClientLedger,
     Limits,
     Sampling,
+    Setting,
     Terms,
     epsilon,
     max_sampling_rate,
@@ -301,6 +302,17 @@ def test_curve(call: Callable[..., Told], tmp_path: Path) -> None:
         if turn["value"] != "zero-out":
             assert (turn["epsilon"] < found["epsilon"]) == less
         assert {"unit", "relation", "delta", "sampling", "accountant"} <= set(turn)
+
+
+@pytest.mark.parametrize("name", ["curve.gif", "curve", "."])
+def test_a_curve_that_cannot_be_written_is_refused_before_it_is_computed(
+    call: Callable[..., Told], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(Setting, "guarantee", None)
+    told = refused(call("curve", *JOB, "--rounds", "100", "--out", name))
+    assert f"--out {name} " in told
+    assert ".png" in told
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

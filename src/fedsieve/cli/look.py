@@ -74,18 +74,16 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="Page to write; default: report.html in DIR or the common parent."
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="Page to write (.html); default: report.html in DIR or the common parent.",
         ),
     ] = None,
 ) -> None:
     """Write the report page of one run, or of several side by side."""
     from fedsieve.experiments.report import report as write
-    from fedsieve.experiments.toml import ConfigError
 
-    if out is not None and out.is_dir():
-        raise ConfigError(
-            f"--out {out} is a directory; give the file to write, such as {out / 'report.html'}"
-        )
     say(str(write(directories, out)))
 
 

@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 
 from fedsieve._version import __version__
 from fedsieve.experiments import figures, statement
-from fedsieve.experiments.drawing import Drawing, draw
-from fedsieve.experiments.files import atomically, write_text
+from fedsieve.experiments.drawing import draw, save_png
+from fedsieve.experiments.files import refuse_other_ending, write_text
 from fedsieve.experiments.recorded import Run
 from fedsieve.experiments.run_directory import RunDirectory
 
@@ -41,16 +41,18 @@ def report(directories: Sequence[Path | str], out: Path | str | None = None) -> 
 
     Args:
         directories: Run directories; a run that is not finished shows what it has so far.
-        out: The page to write. By default ``report.html`` in the run directory, for several runs in
-            their common parent.
+        out: The page to write, ending in .html or .htm. By default ``report.html`` in the run
+            directory, for several runs in their common parent.
 
     Returns:
         The page that was written; its figures lie as PNG in ``figures/`` beside it.
 
     Raises:
-        ConfigError: A directory holds no run.
+        ConfigError: A directory holds no run, or ``out`` is no such file.
         ValueError: No directory was given.
     """
+    if out is not None:
+        refuse_other_ending(Path(out), ".html", ".htm")
     if not directories:
         raise ValueError("directories=[]: a report needs at least one run")
     runs = [Run(RunDirectory.open(path)) for path in directories]
@@ -64,11 +66,6 @@ def report(directories: Sequence[Path | str], out: Path | str | None = None) -> 
             shown.append((panel, Markup(drawing.svg)))  # noqa: S704 - its texts are escaped
     write_text(page, _render(runs, shown))
     return page
-
-
-def save_png(file: Path, drawing: Drawing) -> None:
-    """Write a figure as PNG."""
-    atomically(file, lambda path: path.write_bytes(drawing.png))
 
 
 def _place(paths: Sequence[Path]) -> Path:
