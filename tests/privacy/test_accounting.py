@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opacus.accountants.analysis import rdp as analysis
 from scipy.optimize import brentq
 from scipy.stats import norm
 
@@ -123,7 +124,6 @@ def test_monotone_in_rate_noise_and_steps():
     ("q", "sigma", "steps"), [(0.01, 1.0, 1000), (0.1, 2.0, 100), (0.001, 0.6, 500), (1, 10, 100)]
 )
 def test_rdp_is_above_pld_and_agrees_with_an_independent_one(q, sigma, steps):
-    analysis = pytest.importorskip("opacus.accountants.analysis.rdp")
     pld = epsilon(sigma, q, steps, DELTA).epsilon
     rdp = rdp_epsilon((Event(sigma, q, steps),), DELTA, "add-remove")
     orders = [1 + x / 10 for x in range(1, 100)] + list(range(12, 257))
