@@ -54,9 +54,7 @@ def refuse_other_ending(out: Path, *allowed: str) -> None:
     """
     endings = " or ".join(allowed)
     if out.is_dir():
-        raise ConfigError(
-            f"--out {out} is a directory; give the file to write, ending in {endings}"
-        )
+        raise ConfigError(f"--out {out} is a directory; give a file that ends in {endings}")
     if out.suffix.lower() not in allowed:
         nearest = out.with_suffix(allowed[0])
         raise ConfigError(f"--out {out} must end in {endings}, as {nearest} does")
