@@ -49,7 +49,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Print the summary of a run, or how far it has come."""
-    from fedsieve.experiments import statement
+    from fedsieve.experiments import readable, statement
     from fedsieve.experiments.recorded import Run
     from fedsieve.experiments.run_directory import RunDirectory
 
@@ -57,7 +57,7 @@ def show(
     if as_json:
         say(json.dumps(run.summary or None, indent=2))
     elif run.summary:
-        say(pairs(statement.rows(run.summary)))
+        say(pairs(readable.rows(run.summary)))
         for paragraph in statement.privacy(run.summary, run.config):
             say("\n" + filled(paragraph))
     else:

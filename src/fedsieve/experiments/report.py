@@ -19,7 +19,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from fedsieve._version import __version__
-from fedsieve.experiments import figures, statement
+from fedsieve.experiments import figures, readable, statement
 from fedsieve.experiments.drawing import draw, save_png
 from fedsieve.experiments.files import refuse_other_ending, write_text
 from fedsieve.experiments.recorded import Run
@@ -183,14 +183,14 @@ def _described(run: Run) -> Mapping[str, Any]:
         "label": run.label,
         "summary": summary,
         "headline": _headline(summary) if summary else [],
-        "rows": statement.rows(summary) if summary else [],
+        "rows": readable.rows(summary) if summary else [],
         "config": tomli_w.dumps(run.config),
         "manifest": run.manifest,
         "rounds": run.table.num_rows,
-        "accuracy": statement.percent(summary.get("test_accuracy")),
-        "loss": statement.number(summary.get("test_loss")),
+        "accuracy": readable.percent(summary.get("test_accuracy")),
+        "loss": readable.number(summary.get("test_loss")),
         "epsilon": statement.epsilon(summary.get("epsilon")),
-        "up": statement.size(summary.get("uplink_bits_per_client_round")),
+        "up": readable.size(summary.get("uplink_bits_per_client_round")),
     }
 
 
@@ -205,11 +205,11 @@ def _statements(runs: Sequence[Run]) -> dict[tuple[str, ...], list[str]]:
 
 def _headline(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """The four figures at the top: name, value, what goes with it."""
-    quality = ("test loss", statement.number(summary["test_loss"]), f"{summary['rounds']} rounds")
+    quality = ("test loss", readable.number(summary["test_loss"]), f"{summary['rounds']} rounds")
     if summary["test_accuracy"] is not None:
         quality = (
             "test accuracy",
-            statement.percent(summary["test_accuracy"]),
+            readable.percent(summary["test_accuracy"]),
             f"after {summary['rounds']} rounds",
         )
     if summary["epsilon"] is None:
@@ -227,7 +227,7 @@ def _headline(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         spent,
         (
             "up per client and round",
-            statement.size(summary["uplink_bits_per_client_round"]),
+            readable.size(summary["uplink_bits_per_client_round"]),
             f"{k:,} of {d:,} numbers",
         ),
         (
