@@ -6,83 +6,23 @@ import numpy as np
 import pytest
 import torch
 
-from fedsieve.aggregation import Facts, GramRule, Rule, TooManyFaultyClients, capped_shares
-from fedsieve.registry import components
-
-N, F, K = 9, 2, 6
-WIDE = 999  # columns; shares of coordinates must add up over many
-
-RULES = {c.name: c for c in components("rule")}
-PRES = {c.name: c for c in components("pre-aggregator")}
-VARIANTS: dict[str, dict[str, object]] = {  # settings on which facts, or the way, depend
-    "centered-clipping tau=1.0": {"tau": 1.0},
-    "filter-l2 sigma=0.25": {"sigma": 0.25},
-    "flame lambda_=0.01": {"lambda_": 0.01},
-    "geometric-median iterations=3": {"iterations": 3},
-    "krum neighbours=n-f-1": {"neighbours": "n-f-1"},
-    "multi-krum m=7": {"m": 7},
-}
-Name = tuple[str | None, str]
-NAMES: list[Name] = [(pre, rule) for pre in (None, *PRES) for rule in RULES]
-NAMES += [(None, variant) for variant in VARIANTS]
-SAMPLES = {"root": lambda k: torch.ones(k)}  # for arguments that have no default
-
-
-def build(name: Name, f: int = F, k: int = K) -> Rule:
-    pre, rule = name
-    samples = {argument: make(k) for argument, make in SAMPLES.items()}
-    last = RULES[rule.split()[0]].build(f=f, **samples, **VARIANTS.get(rule, {}))
-    return last if pre is None else PRES[pre].build(f=f) >> last
-
-
-def size(name: Name) -> int:
-    """The least n >= N for which it is defined with F Byzantine clients."""
-    return next(n for n in range(N, 10 * N) if build(name).breakdown(n) >= F)
-
-
-def having(facts: Facts):
-    """Every rule and composition that has these facts."""
-    names = [name for name in NAMES if facts in build(name).facts]
-    return pytest.mark.parametrize("name", names, ids=lambda name: ">>".join(filter(None, name)))
-
-
-every = having(Facts.NONE)
-
-
-def honest(seed: int = 0, n: int = N, k: int = K, dtype: torch.dtype = torch.float32):
-    rng = np.random.default_rng(seed)
-    return torch.from_numpy(rng.normal(1.0, 0.25, (n, k))).to(dtype)
-
-
-HOSTILE = {
-    "nan row": [torch.nan] * K,
-    "nan coordinate": [1.0] * (K - 1) + [torch.nan],
-    "inf": [torch.inf] * K,
-    "minus inf": [-torch.inf] * K,
-    "mixed inf": [torch.inf, -torch.inf] * (K // 2),
-    "one inf": [1.0] * (K - 1) + [torch.inf],
-    "1e30": [1e30] * K,
-    "1e38": [1e38] * K,
-    "mixed 1e38": [1e38, -1e38] * (K // 2),
-    "1e20, where float32 squares overflow": [1e20] + [0.0] * (K - 1),
-}
-LINE = [0.3, -1.2, 0.7, 1.9, -0.4, -0.8]
-SCALES = [  # of two rows on one line, of which the farther may drown the nearer
-    (1e16, -1e33),
-    (1e8, 1e30),
-    (1e30, 1e8),
-    (1e10, -1e27),
-    (1e18, -1e36),
-    (1e-30, 1e38),
-    (1e3, -1e6),
-]
-HOSTILE |= {f"{a:g} and {b:g}": [[a * x for x in LINE], [b * x for x in LINE]] for a, b in SCALES}
-# the mean of all messages, turned around or not, goes wherever a single one wants
-UNBOUNDED = {"mean", "robust-learning-rate", "geometric-median iterations=3"}
-
-
-def hostile(kind: str, rows: int) -> torch.Tensor:
-    return torch.tensor(HOSTILE[kind]).expand(F, K)[:rows]
+from fedsieve.aggregation import Facts, GramRule, TooManyFaultyClients
+from tests.aggregation.every_rule import (
+    HOSTILE,
+    NAMES,
+    PRES,
+    RULES,
+    UNBOUNDED,
+    WIDE,
+    F,
+    K,
+    build,
+    every,
+    having,
+    honest,
+    hostile,
+    size,
+)
 
 
 @every
@@ -261,101 +201,10 @@ def test_reported_weights(name):
         torch.testing.assert_close(rule.weights(stack @ stack.T), found.weights)
 
 
-def unequal(n: int) -> np.ndarray:
-    """Client weights of mean about 1, within what every rule allows f clients to hold."""
-    return np.random.default_rng(7).uniform(0.97, 1.03, n)
-
-
-@having(Facts.WEIGHTED)
-def test_equal_client_weights_change_nothing(name):
-    stack = honest(n=size(name), dtype=torch.float64)
-    stack[1, 3] = torch.inf
-    found = build(name).aggregate(stack, weights=np.full(len(stack), 7.0))
-    expected = build(name).aggregate(stack)
-    torch.testing.assert_close(found.vector, expected.vector)
-    if name[0] != "nnm":  # rounding decides which of two equally mixed rows is kept
-        torch.testing.assert_close(found.weights, expected.weights)
-
-
-@having(Facts.WEIGHTED)
-@pytest.mark.parametrize("row", [0.3, 1e30, torch.nan])
-def test_a_client_of_weight_zero_is_absent(name, row):
-    rule, n = build(name), size(name) + 1
-    stack, weights = honest(n=n, dtype=torch.float64), unequal(n)
-    stack[-1] += 2
-    stack[4], weights[4] = row, 0.0
-    others = np.arange(n) != 4
-    expected = rule.aggregate(stack[others], weights[others])
-    found = rule.aggregate(stack, weights)
-    torch.testing.assert_close(found.vector, expected.vector)
-    assert found.weights[4] == 0
-    if name[0] != "nnm":  # rounding decides which of two equally mixed rows is kept
-        torch.testing.assert_close(found.weights[others], expected.weights)
-    assert found.rejected == 0
-
-
-@having(Facts.WEIGHTED)
-def test_f_must_be_legal_for_the_clients_that_weigh_something(name):
-    rule, present = build(name), size(name)
-    n = next(n for n in range(present, 0, -1) if 0 <= rule.breakdown(n) < F)
-    stack = honest(n=present)
-    message = f"{n} of {present} clients have a weight > 0; .*(largest legal f is|exceeds n - f)"
-    with pytest.raises(TooManyFaultyClients, match=message):
-        rule(stack, [1.0] * n + [0.0] * (present - n))
-
-
-@having(Facts.WEIGHTED)
-@pytest.mark.parametrize("scale", [1e-200, 0.125, 1e200])
-def test_only_the_ratios_of_client_weights_count(name, scale):
-    stack = honest(n=size(name), dtype=torch.float64)
-    stack[-F:] += 0.8
-    weights = unequal(len(stack))
-    torch.testing.assert_close(
-        build(name)(stack, weights * scale), build(name)(stack, weights), rtol=1e-9, atol=1e-9
-    )
-
-
 def test_what_no_fact_promises_is_bounded_by_the_honest_lengths_or_named():
     """CGE drops long messages wherever the others are: bounded, though not by their spread."""
     lacking = {name for name in NAMES if Facts.ROBUST not in build(name).facts}
     assert {rule for _, rule in lacking} == UNBOUNDED | {"cge"}
-
-
-@having(Facts.WEIGHTED | Facts.ROBUST)
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_hostile_rows_do_no_harm_whatever_they_claim_to_weigh(name, kind):
-    rule = build(name)
-    # even, for even buckets, and large enough for clients at the cap to stay below the limit
-    n = next(n for n in range(20, 100, 2) if rule.breakdown(n) >= F)
-    stack = honest(n=n)
-    stack[-F:] = hostile(kind, F)
-    claimed = [10.0] * (n - F) + [1e9] * F
-    shares = capped_shares(claimed, 1.7)
-    assert F * 1.7 / n < rule.weight_limit(n)
-    out = rule(stack, shares)
-    reach = 1 if Facts.SCALES in rule.facts else 2 * K**0.5
-    assert (out - stack[:-F].mean(0)).norm() < reach
-
-
-@having(Facts.WEIGHTED | Facts.ROBUST)
-def test_f_clients_with_too_much_weight_are_too_many(name):
-    rule, n = build(name), size(name)
-    if getattr(rule, "rule", rule).breakdown(n) > (n - 1) // 2:
-        pytest.skip("it needs no majority")
-    with pytest.raises(
-        TooManyFaultyClients, match=r"weights: the f=2 heaviest of \d+ clients hold"
-    ):
-        rule(honest(n=n), [1.0] * (n - F) + [1.0 * n] * F)
-
-
-@every
-def test_client_weights_are_heard_or_refused(name):
-    rule, n = build(name), size(name)
-    if Facts.WEIGHTED in rule.facts:
-        assert rule(honest(n=n), weights=[1.0] * (n - 1) + [1.2]).isfinite().all()
-    else:
-        with pytest.raises(ValueError, match="has no place for them"):
-            rule(honest(n=n), weights=[1.0] * n)
 
 
 @every
@@ -392,16 +241,6 @@ def test_too_large_f_is_refused_with_the_largest_legal_one(name):
 def test_wrong_stacks_are_refused(name, stack, message):
     with pytest.raises(ValueError, match=message):
         build(name)(stack)
-
-
-@having(Facts.WEIGHTED)
-@pytest.mark.parametrize("wrong", [[-1.0], [torch.nan], [], [1.0, 1.0]])
-def test_wrong_weights_are_refused(name, wrong):
-    n = size(name)
-    with pytest.raises(ValueError, match="weights"):
-        build(name)(honest(n=n), weights=wrong + [1.0] * (n - 1))
-    with pytest.raises(ValueError, match="weights"):
-        build(name)(honest(n=n), weights=[0.0] * n)
 
 
 @pytest.mark.parametrize("name", [*RULES, *PRES])

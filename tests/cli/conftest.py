@@ -32,6 +32,12 @@ def call(
     return run
 
 
+@pytest.fixture
+def privacy(call: Callable[..., Told]) -> Callable[..., Told]:
+    """Run one of the commands of ``fedsieve privacy``."""
+    return lambda *words: call("privacy", *words)
+
+
 @pytest.fixture(scope="session")
 def invented() -> Callable[..., Path]:
     """Makes up a run directory."""

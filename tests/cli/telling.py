@@ -9,6 +9,12 @@ import typer
 
 from fedsieve.cli import app
 
+JOB = ("--noise-multiplier", "10", "--sampling-rate", "1", "--delta", "1e-5")
+"""Options of ``fedsieve privacy``."""
+
+SAID = ("unit: record", "one record added or removed", "delta = 1e-05", "no sampling", "exact")
+"""What is said with the epsilon of `JOB`."""
+
 
 class Told(SimpleNamespace):
     """What a command left behind."""

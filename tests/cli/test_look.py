@@ -67,9 +67,10 @@ def test_show(call: Callable[..., Told], invented: Callable[..., Path], tmp_path
 def test_report(call: Callable[..., Told], invented: Callable[..., Path], tmp_path: Path) -> None:
     runs = [str(invented(tmp_path / name, rounds=2)) for name in "ab"]
     assert call("report", runs[0]).out.strip() == str(Path(runs[0]) / "report.html")
-    refused = call("report", *runs, "--out", ".")
-    assert (refused.code, refused.out) == (2, "")
-    assert "--out . is a directory; give the file" in refused.err
+    assert "--out . is a directory; give a file" in bad_input(call("report", *runs, "--out", "."))
+    refused = bad_input(call("report", *runs, "--out", "both.pdf"))
+    assert "--out both.pdf must end in .html or .htm, as both.html does" in refused
+    assert not list(tmp_path.glob("both*"))
     told = call("report", *runs, "--out", "both.html")
     assert (told.code, told.out) == (0, "both.html\n")
     assert (tmp_path / "both.html").is_file()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from fedsieve.experiments import run
-from fedsieve.experiments.run_directory import Summary
+from fedsieve.experiments.summary import Summary
 from fedsieve.learning.data import Dataset
 from fedsieve.learning.datasets.own import from_arrays
 from tests.experiments.invented_runs import invent, summary

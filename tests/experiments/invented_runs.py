@@ -9,7 +9,9 @@ import numpy as np
 
 from fedsieve.experiments import toml
 from fedsieve.experiments.manifest import manifest
-from fedsieve.experiments.run_directory import PHASES, Metrics, RunDirectory, Summary
+from fedsieve.experiments.metrics import PHASES, Metrics
+from fedsieve.experiments.run_directory import RunDirectory
+from fedsieve.experiments.summary import Summary
 
 CLASSES = (
     "top",

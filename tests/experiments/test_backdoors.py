@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import fedsieve
-from fedsieve.experiments import statement, toml
+from fedsieve.experiments import readable, toml
 from fedsieve.experiments.build import build
-from fedsieve.experiments.run_directory import Summary
 from fedsieve.experiments.sections.attack import Attack
+from fedsieve.experiments.summary import Summary
 from fedsieve.experiments.toml import ConfigError, load, parse
 from fedsieve.learning.data import Shards
 from fedsieve.learning.datasets.own import from_arrays
@@ -78,7 +78,7 @@ def test_a_backdoor_fades_when_the_attack_stops(stopped: fedsieve.Result) -> Non
     first = next(t for t in rates if t >= 20 and rates[t] <= rates[19] / 2)
     assert stopped.summary["backdoor_half_life"] == first - 19
     assert stopped.summary["attack_success_rate"] == rates[49] < 0.6 * rates[19]
-    shown = dict(statement.rows(stopped.summary))
+    shown = dict(readable.rows(stopped.summary))
     assert shown["attack success rate"] == f"{rates[49]:.1%}"
     assert shown["backdoor half-life"] == f"{first - 19} rounds"
 
@@ -95,7 +95,7 @@ def test_a_robust_rule_keeps_a_replaced_model_out() -> None:
 def test_nothing_is_said_of_a_backdoor_where_there_is_none(
     a_summary: Callable[..., Summary],
 ) -> None:
-    assert not any("backdoor" in name for name, _ in statement.rows(a_summary().as_dict()))
+    assert not any("backdoor" in name for name, _ in readable.rows(a_summary().as_dict()))
 
 
 def test_the_share_of_triggered_records_that_are_taken_for_the_target() -> None:

@@ -17,9 +17,10 @@ from matplotlib.image import imread
 
 from fedsieve.experiments import figures
 from fedsieve.experiments.drawing import draw
+from fedsieve.experiments.metrics import Metrics
 from fedsieve.experiments.recorded import Run
 from fedsieve.experiments.report import report
-from fedsieve.experiments.run_directory import Metrics, RunDirectory
+from fedsieve.experiments.run_directory import RunDirectory
 from fedsieve.experiments.toml import ConfigError
 
 ALL = {

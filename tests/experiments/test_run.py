@@ -15,8 +15,10 @@ import fedsieve
 from fedsieve.experiments import run as running
 from fedsieve.experiments import toml
 from fedsieve.experiments.build import Objects, build
+from fedsieve.experiments.metrics import PHASES, SCHEMA
 from fedsieve.experiments.released import released
-from fedsieve.experiments.run_directory import FURTHER, PHASES, SCHEMA, RunDirectory, Summary
+from fedsieve.experiments.run_directory import RunDirectory
+from fedsieve.experiments.summary import FURTHER, Summary
 from fedsieve.learning.data import Dataset
 from fedsieve.randomness import Streams
 from tests.experiments.small_runs import PRIVATE, settings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -13,36 +12,9 @@ import pytest
 import fedsieve
 from fedsieve.experiments.config import Config
 from fedsieve.experiments.files import atomically, write_text
-from fedsieve.experiments.run_directory import (
-    JOURNAL,
-    SCHEMA,
-    Metrics,
-    RunDirectory,
-    Summary,
-)
+from fedsieve.experiments.metrics import SCHEMA
+from fedsieve.experiments.run_directory import JOURNAL, RunDirectory
 from fedsieve.experiments.toml import ConfigError
-
-SUMMARY_KEYS = """
-algorithm dataset model seed n_clients n_byzantine attack rule projection dimension
-message_dimension rounds test_accuracy test_loss epsilon delta privacy_unit
-neighbouring_relation accountant noise_multiplier noise_source
-uplink_bits_per_client_round downlink_bits_per_client_round
-seconds_total seconds_by_phase peak_memory_bytes
-"""
-
-
-def test_summary_has_exactly_the_public_keys(tmp_path: Path, invented: Callable[..., Path]) -> None:
-    path = invented(tmp_path / "run", private=False)
-    summary = json.loads((path / "summary.json").read_text())
-    assert list(summary) == SUMMARY_KEYS.split()
-    assert summary["epsilon"] is None
-    assert summary["noise_source"] is None
-
-
-def test_a_summary_is_valid_json_whatever_was_measured(a_summary: Callable[..., Summary]) -> None:
-    diverged = a_summary(top=math.nan).as_dict()
-    assert diverged["test_accuracy"] is None
-    json.dumps(diverged, allow_nan=False)
 
 
 def test_what_is_written_is_read_again(tmp_path: Path, invented: Callable[..., Path]) -> None:
@@ -60,26 +32,6 @@ def test_what_is_written_is_read_again(tmp_path: Path, invented: Callable[..., P
     weights = run.metrics().column("weights").to_pylist()[2]
     assert math.isnan(weights[2])
     assert sum(w for w in weights if not math.isnan(w)) < 1
-
-
-def test_metrics_can_forget_what_a_crash_left_over() -> None:
-    metrics = Metrics()
-    for t in range(5):
-        metrics.append({"round": t, "loss": np.float32(t), "bits_up": np.int64(8)})
-    again = Metrics(metrics.table())
-    again.truncate(3)
-    assert again.table().column("round").to_pylist() == [0, 1, 2]
-    again.append({"round": 3})
-    assert len(again) == 4
-
-
-def test_metrics_refuse_unknown_columns_and_repeated_rounds() -> None:
-    metrics = Metrics()
-    metrics.append({"round": 1})
-    with pytest.raises(ValueError, match="no column"):
-        metrics.append({"round": 2, "acuracy": 1.0})
-    with pytest.raises(ValueError, match="round=1 does not follow 1"):
-        metrics.append({"round": 1})
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import torch
 
 import fedsieve
 from fedsieve.aggregation import FLTrust, Mean
+from fedsieve.experiments import readable, statement
 from fedsieve.experiments import run as running
-from fedsieve.experiments import statement
 from fedsieve.experiments.arena.cell import DONE, play
 from fedsieve.experiments.arena.plan import Cell, Plan, Setup
 from fedsieve.experiments.build import Objects, build
@@ -184,7 +184,7 @@ def test_the_run_says_that_they_are_public(tmp_path: Path) -> None:
     assert "No epsilon covers them" in told.cost
     said = " ".join(statement.privacy(result.summary, {}))
     assert "does not protect the server's own 100 root records" in said
-    assert ("root records", "100 at the server, public") in statement.rows(result.summary)
+    assert ("root records", "100 at the server, public") in readable.rows(result.summary)
     bare = fedsieve.run(settings("mean", 0), tmp_path / "bare")
     assert "root_records" not in bare.summary
     assert not any("root" in one.what for one in released(RunDirectory(tmp_path / "bare")))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedsieve.experiments import statement
-from fedsieve.experiments.run_directory import Summary
+from fedsieve.experiments import readable, statement
+from fedsieve.experiments.summary import Summary
 
 
 def test_an_epsilon_never_stands_alone(a_summary: Callable[..., Summary]) -> None:
@@ -49,7 +49,7 @@ def test_it_says_what_it_takes_for_granted(a_summary: Callable[..., Summary]) ->
 def test_no_privacy_is_said(a_summary: Callable[..., Summary]) -> None:
     summary = a_summary(private=False).as_dict()
     assert statement.privacy(summary, {})[0].startswith("No differential privacy")
-    assert dict(statement.rows(summary))["privacy"] == "none (no differential privacy)"
+    assert dict(readable.rows(summary))["privacy"] == "none (no differential privacy)"
 
 
 @pytest.mark.parametrize("relation", ["add-remove", "replace-one", "zero-out"])
@@ -62,11 +62,3 @@ def test_every_relation_has_words(relation: str, a_summary: Callable[..., Summar
 def test_a_printed_epsilon_is_an_upper_bound(value: float) -> None:
     printed = float(statement.epsilon(value))
     assert value * (1 - 1e-11) <= printed <= value * 1.0011
-
-
-def test_sizes() -> None:
-    assert statement.size(8) == "1 B"
-    assert statement.size(153_920) == "19.2 kB"
-    assert statement.size(8e6) == "1 MB"
-    assert statement.size(2.5e9, per=1) == "2.5 GB"
-    assert statement.size(None) == "-"

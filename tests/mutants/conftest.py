@@ -52,12 +52,13 @@ from fedsieve.simulation.executors import WholeCohort
 from fedsieve.simulation.job import Job
 from fedsieve.simulation.loop import Simulation
 from fedsieve.simulation.participation import Participation
+from tests.mutants.trials import K
 
 Array = NDArray[np.float64]
 
 FALSE_ALARM = 4e-5
 """Of one verdict."""
-K, PLACES = 8, 8  # numbers in a message; records that a client holds, or places for such
+PLACES = 8  # records that a client holds, or places for such
 CANARY, EMPTY = 0, 1  # positions of two records in the data set
 SIGMA, CLIP, BATCH, DELTA = 1.0, 1.0, 4.0, 0.05  # delta is large, so that few trials can tell
 WITH, WITHOUT = (CANARY, *range(2, PLACES + 1)), (EMPTY, *range(2, PLACES + 1))

@@ -8,7 +8,7 @@ what they shared with those who drop out, and nothing else. A peer's noise is ma
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,13 +22,9 @@ from fedsieve.algorithms.trust import SharedNoise
 from fedsieve.privacy import CorrelatedGaussian, GaussianMechanism, PeerNoise, Released
 from fedsieve.randomness import Streams
 from fedsieve.simulation.participation import Participation
+from tests.mutants.trials import ONE, Case, K, Patch, Verdict, each
 
-Patch = pytest.MonkeyPatch
-Verdict = tuple[float, float]
-"""The bound, and the claim."""
-
-K, LR, DELTA = 8, 1e-3, 0.05
-ONE = GaussianMechanism(clip=1.0, noise_multiplier=1.0, batch=1.0)
+LR, DELTA = 1e-3, 0.05
 
 
 def raw_gradients(patch: Patch) -> list[Tensor]:
@@ -254,17 +250,6 @@ def noise_for_a_record_that_is_left_out(patch: Patch) -> None:
 # ------------------------------------------------------------------------------------- verdicts
 
 
-@dataclass(frozen=True)
-class Case:
-    """What is tried, the fault planted in it, and how close the bound comes to the claim."""
-
-    name: str
-    verdict: Callable[[Any], Verdict]
-    fault: Callable[[Patch], None]
-    court: str = "court"
-    looks: float = 0.15
-
-
 CASES = [
     Case("scaffold", variates, variate_of_raw_gradients, "slow_court"),
     Case("peers", differences, noise_on_the_sent_model_alone, "slow_court", 0.1),
@@ -280,16 +265,14 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@each(CASES)
 def test_the_fault_is_found(request: pytest.FixtureRequest, case: Case, monkeypatch: Patch) -> None:
     case.fault(monkeypatch)
-    found, claim = case.verdict(request.getfixturevalue(case.court))
-    print(f"{found:.3f} of {claim:.3f}")
+    found, claim = case.heard(request)
     assert found > claim
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@each(CASES)
 def test_the_library_is_acquitted(request: pytest.FixtureRequest, case: Case) -> None:
-    found, claim = case.verdict(request.getfixturevalue(case.court))
-    print(f"{found:.3f} of {claim:.3f}")
+    found, claim = case.heard(request)
     assert case.looks * claim < found < claim

@@ -25,8 +25,8 @@ from fedsieve.privacy import GaussianMechanism, Released
 from fedsieve.randomness import Streams
 from fedsieve.simulation.job import Job
 from fedsieve.simulation.loop import Simulation
+from tests.mutants.trials import Patch
 
-Patch = pytest.MonkeyPatch
 CANARY_ALONE, NOTHING = (0, *range(2, 9)), (1, *range(2, 9))
 """Places of a client's records; the others than the canary are empty where the court says so."""
 
@@ -183,7 +183,7 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class Case:
+class Mutant:
     """A mutant, the attack that finds it, and the run in which it shows."""
 
     mutate: Callable[[Patch], None]
@@ -199,17 +199,17 @@ class Case:
         return job, self.attack(court.messages(job))
 
 
-CASES = [
-    Case(noise_std_halved),
-    Case(clip_forgotten),
-    Case(clip_before_the_projection, projection=Stretch(), algorithm="sieve"),
-    Case(clip_of_the_batch, others="opposed"),
-    Case(realised_batch_size, others="none"),
-    Case(noise_shared_by_clients, beside_a_colluder),
-    Case(noise_reused_over_rounds, between_rounds),
-    Case(support_of_raw_data, whether_its_number_came, others="none"),
-    Case(error_feedback_on_raw_state),
-    Case(seed_known, with_the_seed),
+MUTANTS = [
+    Mutant(noise_std_halved),
+    Mutant(clip_forgotten),
+    Mutant(clip_before_the_projection, projection=Stretch(), algorithm="sieve"),
+    Mutant(clip_of_the_batch, others="opposed"),
+    Mutant(realised_batch_size, others="none"),
+    Mutant(noise_shared_by_clients, beside_a_colluder),
+    Mutant(noise_reused_over_rounds, between_rounds),
+    Mutant(support_of_raw_data, whether_its_number_came, others="none"),
+    Mutant(error_feedback_on_raw_state),
+    Mutant(seed_known, with_the_seed),
 ]
 
 
@@ -220,8 +220,8 @@ def halved(court: Any, attack: Callable[[Tensor], Tensor]) -> Any:
     return court
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.mutate.__name__)
-def test_every_broken_library_is_found(court: Any, case: Case, monkeypatch: Patch) -> None:
+@pytest.mark.parametrize("case", MUTANTS, ids=lambda case: case.mutate.__name__)
+def test_every_broken_library_is_found(court: Any, case: Mutant, monkeypatch: Patch) -> None:
     case.mutate(monkeypatch)
     job, scores = case.scores(court)
     found = halved(court, case.attack).bound(scores)
@@ -230,7 +230,7 @@ def test_every_broken_library_is_found(court: Any, case: Case, monkeypatch: Patc
     assert found > claim
 
 
-DIFFERENT = {(case.attack, case.others == "opposed", case.algorithm): case for case in CASES}
+DIFFERENT = {(case.attack, case.others == "opposed", case.algorithm): case for case in MUTANTS}
 """Runs and attacks that differ without the fault: numbers orthogonal to the canary are nothing."""
 
 
@@ -239,7 +239,7 @@ DIFFERENT = {(case.attack, case.others == "opposed", case.algorithm): case for c
     DIFFERENT.values(),
     ids=lambda case: f"{case.attack.__name__}, {case.algorithm}, others {case.others}",
 )
-def test_the_library_is_acquitted_of_all_of_them(court: Any, case: Case) -> None:
+def test_the_library_is_acquitted_of_all_of_them(court: Any, case: Mutant) -> None:
     job, scores = case.scores(court)
     found = halved(court, case.attack).bound(scores)
     claim = court.claim(job)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,14 +28,9 @@ from fedsieve.privacy import (
 from fedsieve.privacy.discrete import DiscreteGaussian, Skellam
 from fedsieve.randomness import Streams
 from fedsieve.simulation.job import Job
+from tests.mutants.trials import ONE, Case, K, Patch, Verdict, each
 
-Patch = pytest.MonkeyPatch
-Verdict = tuple[float, float]
-"""The bound, and the claim."""
-
-K = 8
 MECHANISM = GaussianMechanism(clip=1.0, noise_multiplier=1.0, batch=4.0)
-ONE = GaussianMechanism(clip=1.0, noise_multiplier=1.0, batch=1.0)
 
 
 def first_number(messages: Tensor) -> Tensor:
@@ -222,17 +217,6 @@ def noise_divided_by_n_twice(patch: Patch) -> None:
 # ------------------------------------------------------------------------------------- verdicts
 
 
-@dataclass(frozen=True)
-class Case:
-    """A form, the fault planted in it, and how close the bound has to come to the claim."""
-
-    name: str
-    verdict: Callable[[Any], Verdict]
-    fault: Callable[[Patch], None]
-    court: str = "court"
-    looks: float = 0.15
-
-
 CASES = [
     Case("discrete Gaussian", integers("discrete-gaussian"), noise_std_halved),
     Case("Skellam", integers("skellam", across_numbers), one_draw_for_all_numbers, looks=-1),
@@ -246,16 +230,14 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@each(CASES)
 def test_the_fault_is_found(request: pytest.FixtureRequest, case: Case, monkeypatch: Patch) -> None:
     case.fault(monkeypatch)
-    found, claim = case.verdict(request.getfixturevalue(case.court))
-    print(f"{found:.3f} of {claim:.3f}")
+    found, claim = case.heard(request)
     assert found > claim
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@each(CASES)
 def test_the_library_is_acquitted(request: pytest.FixtureRequest, case: Case) -> None:
-    found, claim = case.verdict(request.getfixturevalue(case.court))
-    print(f"{found:.3f} of {claim:.3f}")
+    found, claim = case.heard(request)
     assert case.looks * claim < found < claim

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opacus.accountants.analysis import rdp as analysis
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from fedsieve.privacy import Event, compose, epsilon, epsilon_curve, max_steps, noise_multiplier
+from fedsieve.privacy import Event, compose, epsilon, max_steps, noise_multiplier
 from fedsieve.privacy._digits import rounded_up
 from fedsieve.privacy._pld import FINE, grid_spacing, pld_epsilon
 from fedsieve.privacy._rdp import rdp_epsilon, sampled_gaussian_rdp
@@ -123,7 +124,6 @@ def test_monotone_in_rate_noise_and_steps():
     ("q", "sigma", "steps"), [(0.01, 1.0, 1000), (0.1, 2.0, 100), (0.001, 0.6, 500), (1, 10, 100)]
 )
 def test_rdp_is_above_pld_and_agrees_with_an_independent_one(q, sigma, steps):
-    analysis = pytest.importorskip("opacus.accountants.analysis.rdp")
     pld = epsilon(sigma, q, steps, DELTA).epsilon
     rdp = rdp_epsilon((Event(sigma, q, steps),), DELTA, "add-remove")
     orders = [1 + x / 10 for x in range(1, 100)] + list(range(12, 257))
@@ -203,24 +203,6 @@ def test_max_steps_is_the_largest_number_that_fits():
     assert max_steps(0.01, 1.0, 1.0, DELTA) == 0
 
 
-def test_the_curve_is_an_upper_bound_with_an_exact_end():
-    rounds = range(1, 121)
-    curve = epsilon_curve(2.0, 0.05, rounds, DELTA, points=10)
-    assert len(curve) == 120
-    assert curve == sorted(curve)
-    assert curve[-1] == epsilon(2.0, 0.05, 120, DELTA).epsilon
-    for t in (1, 7, 50, 111):
-        assert curve[t - 1] >= epsilon(2.0, 0.05, t, DELTA).epsilon
-    assert len(set(curve)) <= 10
-    exact = epsilon_curve(2.0, 0.05, [1, 2, 40], DELTA)
-    assert exact == [epsilon(2.0, 0.05, t, DELTA).epsilon for t in (1, 2, 40)]
-    assert epsilon_curve(2.0, 0.05, [], DELTA) == []
-    integers = epsilon_curve(2.0, 0.05, [1, 40], DELTA, law="discrete-gaussian")
-    assert (
-        integers[-1] == epsilon(2.0, 0.05, 40, DELTA, law="discrete-gaussian").epsilon > exact[-1]
-    )
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -248,8 +230,6 @@ def test_impossible_arguments_are_refused(arguments, message):
         (lambda: noise_multiplier(math.inf, 0.1, 1, DELTA), "epsilon=inf"),
         (lambda: noise_multiplier(1.0, 0.1, 0, DELTA), "steps must be >= 1"),
         (lambda: max_steps(-1.0, 1.0, 0.1, DELTA), "epsilon=-1.0"),
-        (lambda: epsilon_curve(1.0, 0.1, [2, 1], DELTA), "must not decrease"),
-        (lambda: epsilon_curve(1.0, 0.1, [1], DELTA, points=0), "points=0"),
     ],
 )
 def test_impossible_targets_are_refused(call, message):

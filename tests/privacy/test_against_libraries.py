@@ -9,6 +9,9 @@ import math
 import warnings
 
 import pytest
+from opacus.accountants import PRVAccountant
+from opacus.accountants.analysis import rdp as analysis
+from prv_accountant.dpsgd import DPSGDAccountant
 
 from fedsieve.privacy import Event, epsilon
 from fedsieve.privacy._rdp import rdp_epsilon, sampled_gaussian_rdp
@@ -39,13 +42,12 @@ def test_the_grid_is_large_enough():
 
 
 def test_prv_accountant_brackets_ours():
-    prv = pytest.importorskip("prv_accountant.dpsgd")
     compared = 0
     for job in GRID:
         if not affordable(job):
             continue
         q, sigma, steps = job
-        peer = prv.DPSGDAccountant(
+        peer = DPSGDAccountant(
             noise_multiplier=sigma, sampling_probability=q, max_steps=steps,
             eps_error=ERROR, delta_error=1e-10,
         )  # fmt: skip
@@ -58,13 +60,12 @@ def test_prv_accountant_brackets_ours():
 
 
 def test_opacus_prv_agrees():
-    module = pytest.importorskip("opacus.accountants")
     compared = 0
     for job in GRID:
         if not affordable(job):
             continue
         q, sigma, steps = job
-        peer = module.PRVAccountant()
+        peer = PRVAccountant()
         peer.history = [(sigma, q, steps)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the Renyi bound that sizes its grid
@@ -75,7 +76,6 @@ def test_opacus_prv_agrees():
 
 
 def test_opacus_rdp_is_above_and_equals_our_fallback():
-    analysis = pytest.importorskip("opacus.accountants.analysis.rdp")
     orders = [1 + x / 10 for x in range(1, 100)] + list(range(12, 64)) + [128, 256, 512, 1024]
     for job in GRID:
         q, sigma, steps = job

@@ -49,7 +49,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Print the summary of a run, or how far it has come."""
-    from fedsieve.experiments import statement
+    from fedsieve.experiments import readable, statement
     from fedsieve.experiments.recorded import Run
     from fedsieve.experiments.run_directory import RunDirectory
 
@@ -57,7 +57,7 @@ def show(
     if as_json:
         say(json.dumps(run.summary or None, indent=2))
     elif run.summary:
-        say(pairs(statement.rows(run.summary)))
+        say(pairs(readable.rows(run.summary)))
         for paragraph in statement.privacy(run.summary, run.config):
             say("\n" + filled(paragraph))
     else:
@@ -74,18 +74,16 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="Page to write; default: report.html in DIR or the common parent."
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="Page to write (.html); default: report.html in DIR or the common parent.",
         ),
     ] = None,
 ) -> None:
     """Write the report page of one run, or of several side by side."""
     from fedsieve.experiments.report import report as write
-    from fedsieve.experiments.toml import ConfigError
 
-    if out is not None and out.is_dir():
-        raise ConfigError(
-            f"--out {out} is a directory; give the file to write, such as {out / 'report.html'}"
-        )
     say(str(write(directories, out)))
 
 

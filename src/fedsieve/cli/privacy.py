@@ -180,15 +180,17 @@ def curve(
     unit: Unit = "record",
     sampling: Way = "poisson",
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help="PNG file to write.")
+        Path, typer.Option("--out", "-o", metavar="FILE", help="Picture to write (.png).")
     ] = Path("epsilon.png"),
     as_json: Json = False,
 ) -> None:
     """Plot epsilon against rounds, and show what each setting does to it."""
+    from fedsieve.experiments.files import refuse_other_ending
     from fedsieve.experiments.toml import ConfigError, refusing
     from fedsieve.privacy._digits import rounded_up
     from fedsieve.privacy.settings import knobs
 
+    refuse_other_ending(out, ".png")
     with refusing():
         _check_local_steps(local_steps)
         if rounds < 1:

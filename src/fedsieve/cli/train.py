@@ -115,12 +115,12 @@ def _refuse_if_taken(directory: Path) -> None:
 
 
 def _tell(result: Result, quiet: bool, as_json: bool) -> None:
-    from fedsieve.experiments import statement
+    from fedsieve.experiments import readable
 
     if as_json:
         say(json.dumps(result.summary))
     elif not quiet:
-        say(pairs(statement.rows(result.summary)))
+        say(pairs(readable.rows(result.summary)))
     if result.directory is not None and not quiet:
         places = [("run", result.directory), ("report", result.directory / "report.html")]
         tell = note if as_json else say

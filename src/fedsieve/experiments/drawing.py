@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -21,6 +22,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from fedsieve.experiments.files import atomically
 
 INK = "#2b2d31"
 """Colour of text and axes on paper; in the page it becomes the page's own text colour."""
@@ -84,6 +87,11 @@ def draw(make: Callable[[], Figure | None]) -> Drawing | None:
     text = vector.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
     return Drawing(text.replace(INK, "currentColor"), raster.getvalue())
+
+
+def save_png(file: Path, drawing: Drawing) -> None:
+    """Write a figure as PNG."""
+    atomically(file, lambda path: path.write_bytes(drawing.png))
 
 
 def figure_of(

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from fedsieve.experiments.drawing import curve, draw, figure_of, log_if_wide
-from fedsieve.experiments.files import atomically
+from fedsieve.experiments.drawing import curve, draw, figure_of, log_if_wide, save_png
 
 
 def save_curves(
@@ -38,4 +37,4 @@ def save_curves(
 
     drawing = draw(make)
     assert drawing is not None
-    atomically(path, lambda file: file.write_bytes(drawing.png))
+    save_png(path, drawing)

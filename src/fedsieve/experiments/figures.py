@@ -28,8 +28,8 @@ from fedsieve.experiments.drawing import (
     mark,
     shortened,
 )
+from fedsieve.experiments.metrics import PHASES
 from fedsieve.experiments.recorded import Run
-from fedsieve.experiments.run_directory import PHASES
 
 HONEST, BYZANTINE = COLOURS[0], COLOURS[1]
 

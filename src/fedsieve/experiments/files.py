@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, under names that say what they hold."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+from fedsieve.experiments.toml import ConfigError
 
 
 def write_text(path: Path, text: str) -> None:
@@ -33,3 +35,26 @@ def atomically(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def refuse_other_ending(out: Path, *allowed: str) -> None:
+    """Before anything is computed: a file's name must end as what will be written into it.
+
+    Args:
+        out: The file that was asked for.
+        allowed: Endings, such as ".png"; the first is proposed.
+
+    Raises:
+        ConfigError: It is a directory, or ends otherwise.
+
+    Example:
+        >>> refuse_other_ending(Path("curve.gif"), ".png")
+        Traceback (most recent call last):
+        fedsieve.experiments.toml.ConfigError: --out curve.gif must end in .png, as curve.png does
+    """
+    endings = " or ".join(allowed)
+    if out.is_dir():
+        raise ConfigError(f"--out {out} is a directory; give a file that ends in {endings}")
+    if out.suffix.lower() not in allowed:
+        nearest = out.with_suffix(allowed[0])
+        raise ConfigError(f"--out {out} must end in {endings}, as {nearest} does")

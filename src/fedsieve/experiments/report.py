@@ -19,9 +19,9 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from fedsieve._version import __version__
-from fedsieve.experiments import figures, statement
-from fedsieve.experiments.drawing import Drawing, draw
-from fedsieve.experiments.files import atomically, write_text
+from fedsieve.experiments import figures, readable, statement
+from fedsieve.experiments.drawing import draw, save_png
+from fedsieve.experiments.files import refuse_other_ending, write_text
 from fedsieve.experiments.recorded import Run
 from fedsieve.experiments.run_directory import RunDirectory
 
@@ -41,16 +41,18 @@ def report(directories: Sequence[Path | str], out: Path | str | None = None) -> 
 
     Args:
         directories: Run directories; a run that is not finished shows what it has so far.
-        out: The page to write. By default ``report.html`` in the run directory, for several runs in
-            their common parent.
+        out: The page to write, ending in .html or .htm. By default ``report.html`` in the run
+            directory, for several runs in their common parent.
 
     Returns:
         The page that was written; its figures lie as PNG in ``figures/`` beside it.
 
     Raises:
-        ConfigError: A directory holds no run.
+        ConfigError: A directory holds no run, or ``out`` is no such file.
         ValueError: No directory was given.
     """
+    if out is not None:
+        refuse_other_ending(Path(out), ".html", ".htm")
     if not directories:
         raise ValueError("directories=[]: a report needs at least one run")
     runs = [Run(RunDirectory.open(path)) for path in directories]
@@ -64,11 +66,6 @@ def report(directories: Sequence[Path | str], out: Path | str | None = None) -> 
             shown.append((panel, Markup(drawing.svg)))  # noqa: S704 - its texts are escaped
     write_text(page, _render(runs, shown))
     return page
-
-
-def save_png(file: Path, drawing: Drawing) -> None:
-    """Write a figure as PNG."""
-    atomically(file, lambda path: path.write_bytes(drawing.png))
 
 
 def _place(paths: Sequence[Path]) -> Path:
@@ -186,14 +183,14 @@ def _described(run: Run) -> Mapping[str, Any]:
         "label": run.label,
         "summary": summary,
         "headline": _headline(summary) if summary else [],
-        "rows": statement.rows(summary) if summary else [],
+        "rows": readable.rows(summary) if summary else [],
         "config": tomli_w.dumps(run.config),
         "manifest": run.manifest,
         "rounds": run.table.num_rows,
-        "accuracy": statement.percent(summary.get("test_accuracy")),
-        "loss": statement.number(summary.get("test_loss")),
+        "accuracy": readable.percent(summary.get("test_accuracy")),
+        "loss": readable.number(summary.get("test_loss")),
         "epsilon": statement.epsilon(summary.get("epsilon")),
-        "up": statement.size(summary.get("uplink_bits_per_client_round")),
+        "up": readable.size(summary.get("uplink_bits_per_client_round")),
     }
 
 
@@ -208,11 +205,11 @@ def _statements(runs: Sequence[Run]) -> dict[tuple[str, ...], list[str]]:
 
 def _headline(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """The four figures at the top: name, value, what goes with it."""
-    quality = ("test loss", statement.number(summary["test_loss"]), f"{summary['rounds']} rounds")
+    quality = ("test loss", readable.number(summary["test_loss"]), f"{summary['rounds']} rounds")
     if summary["test_accuracy"] is not None:
         quality = (
             "test accuracy",
-            statement.percent(summary["test_accuracy"]),
+            readable.percent(summary["test_accuracy"]),
             f"after {summary['rounds']} rounds",
         )
     if summary["epsilon"] is None:
@@ -230,7 +227,7 @@ def _headline(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         spent,
         (
             "up per client and round",
-            statement.size(summary["uplink_bits_per_client_round"]),
+            readable.size(summary["uplink_bits_per_client_round"]),
             f"{k:,} of {d:,} numbers",
         ),
         (

@@ -26,13 +26,10 @@ from fedsieve.experiments.config import Config
 from fedsieve.experiments.files import atomically
 from fedsieve.experiments.interrupts import deferred_interrupt
 from fedsieve.experiments.manifest import manifest, refuse_another
+from fedsieve.experiments.metrics import Metrics
 from fedsieve.experiments.progress import teller
 from fedsieve.experiments.report import report
-from fedsieve.experiments.run_directory import (
-    JOURNAL,
-    Metrics,
-    RunDirectory,
-)
+from fedsieve.experiments.run_directory import JOURNAL, RunDirectory
 from fedsieve.experiments.summary import remarks, summarise
 from fedsieve.experiments.voices import Style
 from fedsieve.learning.partitions import class_histogram

@@ -10,14 +10,13 @@ resumed after a crash, finds each file either whole or not at all::
 from __future__ import annotations
 
 import json
-import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +25,10 @@ import pyarrow.parquet as pq
 from fedsieve.experiments import toml
 from fedsieve.experiments.config import Config
 from fedsieve.experiments.files import atomically, write_text
+from fedsieve.experiments.metrics import SCHEMA, Metrics
+
+if TYPE_CHECKING:
+    from fedsieve.experiments.summary import Summary
 
 try:
     import fcntl
@@ -34,35 +37,6 @@ except ImportError:  # pragma: no cover - Windows
 
 JOURNAL = "ledger.jsonl"
 """Every private message that was sent, in the order of the rounds."""
-
-PHASES = ("sample", "client", "attack", "codec", "aggregate", "server", "evaluate")
-"""What a round spends its time on; ``seconds_PHASE`` in the metrics."""
-
-SCHEMA = pa.schema(
-    [
-        ("round", pa.int64()),
-        ("accuracy", pa.float64()),
-        ("loss", pa.float64()),
-        ("attack_success_rate", pa.float64()),
-        ("epsilon", pa.float64()),
-        ("clipped_fraction", pa.float64()),
-        ("clip", pa.float64()),
-        ("unusable", pa.float64()),
-        ("noise_norm", pa.float64()),
-        ("signal_norm", pa.float64()),
-        ("aggregation_error", pa.float64()),
-        ("bits_up", pa.int64()),
-        ("bits_down", pa.int64()),
-        ("senders", pa.int64()),
-        ("rejected", pa.int64()),
-        ("skipped", pa.bool_()),
-        ("weights", pa.list_(pa.float64())),
-        *((f"seconds_{phase}", pa.float64()) for phase in PHASES),
-    ]
-)
-"""Columns of metrics.parquet. Bits are sums over the cohort; a number that a round does not have
-(no evaluation, no privacy) is null."""
-
 
 WRITTEN = (
     "config.toml",
@@ -73,115 +47,6 @@ WRITTEN = (
     "report.html",
 )
 """Files of a run directory besides the journal and the summary."""
-
-FURTHER = (
-    "attack_success_rate", "backdoor_half_life", "trust", "holds_against", "root_records",
-    "sampling",
-)  # fmt: skip
-"""Keys that only some runs have: those with a backdoor, those whose clients do not each noise for
-themselves ("local"), those whose server holds records of its own, and those whose records are not
-Poisson sampled."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The figures of a finished run, under the keys and in the order of summary.json.
-
-    ``None`` stands where a figure does not apply. ``epsilon`` is the largest over the clients, for
-    the named unit, neighbouring relation, ``delta`` and accountant, against those whom
-    ``holds_against`` names. Bits are those of one client in one round, on average;
-    ``peak_memory_bytes`` counts the process and its workers.
-    """
-
-    algorithm: str
-    dataset: str
-    model: str
-    seed: int
-    n_clients: int
-    n_byzantine: int
-    attack: str
-    rule: str | None
-    root_records: int | None
-    projection: str
-    dimension: int
-    message_dimension: int
-    rounds: int
-    test_accuracy: float | None
-    test_loss: float | None
-    attack_success_rate: float | None
-    backdoor_half_life: int | None
-    epsilon: float | None
-    delta: float | None
-    privacy_unit: str | None
-    neighbouring_relation: str | None
-    accountant: str | None
-    noise_multiplier: float | None
-    noise_source: str | None
-    trust: str | None
-    holds_against: str | None
-    uplink_bits_per_client_round: float
-    downlink_bits_per_client_round: float
-    seconds_total: float
-    seconds_by_phase: dict[str, float]
-    peak_memory_bytes: int | None
-    sampling: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """The summary as plain values; numbers that are not finite become ``None``.
-
-        Every run has the same keys but those of `FURTHER`, which only stand where they say more.
-        """
-        plain = {key: _plain(value) for key, value in asdict(self).items()}
-        local = plain["trust"] in (None, "local")
-        silent = {key for key in FURTHER if plain[key] is None}
-        silent |= {"trust", "holds_against"} if local else set()
-        return {key: value for key, value in plain.items() if key not in silent}
-
-
-class Metrics:
-    """Records one row per round.
-
-    Args:
-        table: Rows of the part of the run that is already done.
-
-    Example:
-        >>> metrics = Metrics()
-        >>> metrics.append({"round": 0, "accuracy": 0.5})
-        >>> metrics.table().num_rows
-        1
-    """
-
-    def __init__(self, table: pa.Table | None = None) -> None:
-        self._rows: list[dict[str, Any]] = [] if table is None else table.to_pylist()
-
-    def append(self, row: Mapping[str, Any]) -> None:
-        """Add a round's figures; columns that are left out, and NaN outside ``weights``, are null.
-
-        Raises:
-            ValueError: A column that `SCHEMA` does not have, or a round that does not follow.
-        """
-        unknown = set(row) - set(SCHEMA.names)
-        if unknown:
-            raise ValueError(f"metrics have no column {sorted(unknown)}; see SCHEMA")
-        if self._rows and row["round"] <= self._rows[-1]["round"]:
-            raise ValueError(f"round={row['round']} does not follow {self._rows[-1]['round']}")
-        self._rows.append({name: _cell(row.get(name)) for name in SCHEMA.names})
-
-    def amend(self, figures: Mapping[str, Any]) -> None:
-        """Fill in figures of the last round, if there is one."""
-        if self._rows:
-            self._rows[-1] |= {name: _cell(value) for name, value in figures.items()}
-
-    def truncate(self, rounds: int) -> None:
-        """Forget every round from number ``rounds`` on: what a crash left behind a checkpoint."""
-        self._rows = [row for row in self._rows if row["round"] < rounds]
-
-    def table(self) -> pa.Table:
-        """All rows, with the columns of `SCHEMA`."""
-        return pa.Table.from_pylist(self._rows, schema=SCHEMA)
-
-    def __len__(self) -> int:
-        return len(self._rows)
 
 
 @dataclass(frozen=True)
@@ -379,19 +244,3 @@ class RunDirectory:
 
 def _as_json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, indent=2, allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def _cell(value: Any) -> Any:
-    if value is None or isinstance(value, int | np.integer):
-        return value
-    if isinstance(value, float | np.floating):
-        return None if math.isnan(value) else float(value)
-    return [float(weight) for weight in value]

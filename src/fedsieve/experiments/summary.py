@@ -5,14 +5,79 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import pyarrow as pa
 from torch import Tensor
 
 from fedsieve.experiments.build import Built
-from fedsieve.experiments.run_directory import PHASES, Summary
+from fedsieve.experiments.metrics import PHASES
 from fedsieve.experiments.words import CUSTOM
 from fedsieve.poisoning import half_life
+
+FURTHER = (
+    "attack_success_rate", "backdoor_half_life", "trust", "holds_against", "root_records",
+    "sampling",
+)  # fmt: skip
+"""Keys that only some runs have: those with a backdoor, those whose clients do not each noise for
+themselves ("local"), those whose server holds records of its own, and those whose records are not
+Poisson sampled."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The figures of a finished run, under the keys and in the order of summary.json.
+
+    ``None`` stands where a figure does not apply. ``epsilon`` is the largest over the clients, for
+    the named unit, neighbouring relation, ``delta`` and accountant, against those whom
+    ``holds_against`` names. Bits are those of one client in one round, on average;
+    ``peak_memory_bytes`` counts the process and its workers.
+    """
+
+    algorithm: str
+    dataset: str
+    model: str
+    seed: int
+    n_clients: int
+    n_byzantine: int
+    attack: str
+    rule: str | None
+    root_records: int | None
+    projection: str
+    dimension: int
+    message_dimension: int
+    rounds: int
+    test_accuracy: float | None
+    test_loss: float | None
+    attack_success_rate: float | None
+    backdoor_half_life: int | None
+    epsilon: float | None
+    delta: float | None
+    privacy_unit: str | None
+    neighbouring_relation: str | None
+    accountant: str | None
+    noise_multiplier: float | None
+    noise_source: str | None
+    trust: str | None
+    holds_against: str | None
+    uplink_bits_per_client_round: float
+    downlink_bits_per_client_round: float
+    seconds_total: float
+    seconds_by_phase: dict[str, float]
+    peak_memory_bytes: int | None
+    sampling: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary as plain values; numbers that are not finite become ``None``.
+
+        Every run has the same keys but those of `FURTHER`, which only stand where they say more.
+        """
+        plain = {key: _finite(value) for key, value in asdict(self).items()}
+        local = plain["trust"] in (None, "local")
+        silent = {key for key in FURTHER if plain[key] is None}
+        silent |= {"trust", "holds_against"} if local else set()
+        return {key: value for key, value in plain.items() if key not in silent}
 
 
 def summarise(built: Built, metrics: pa.Table, seconds: float) -> Summary:
@@ -126,3 +191,11 @@ def _by_epochs(sampling: str) -> str | None:
 
 def _plain(name: str) -> str:
     return name.removeprefix(CUSTOM)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -3,7 +3,6 @@
 from fedsieve.privacy._budget import BudgetExceededError as BudgetExceededError
 from fedsieve.privacy.accounting import compose as compose
 from fedsieve.privacy.accounting import epsilon as epsilon
-from fedsieve.privacy.accounting import epsilon_curve as epsilon_curve
 from fedsieve.privacy.adaptive_clip import AdaptiveClip as AdaptiveClip
 from fedsieve.privacy.calibration import max_sampling_rate as max_sampling_rate
 from fedsieve.privacy.calibration import max_steps as max_steps
@@ -80,7 +79,6 @@ __all__ = [
     "compose",
     "epochs",
     "epsilon",
-    "epsilon_curve",
     "knobs",
     "max_sampling_rate",
     "max_steps",

@@ -27,10 +27,8 @@ steps are the rounds in which that client took part, counted by the client itsel
 
 from __future__ import annotations
 
-import bisect
-import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 
@@ -112,49 +110,6 @@ def epsilon(
     event = Event(noise_multiplier, sampling_rate, steps, law, variance, sampling)
     check_events([event], relation, unit)
     return compose([event], delta, relation, unit)
-
-
-def epsilon_curve(
-    noise_multiplier: float,
-    sampling_rate: float,
-    steps: Sequence[int],
-    delta: float,
-    relation: Relation = "add-remove",
-    points: int = 24,
-    law: Law = "gaussian",
-    variance: float | None = None,
-) -> list[float]:
-    """Epsilon after each of the given numbers of steps, from above.
-
-    Composing for every round would cost more than the round (10 ms against 5). Epsilon is computed
-    at no more than ``points`` of the given counts, closer together at the start where it grows
-    fastest; a count between takes the value of the next computed one, an upper bound. The largest
-    count is always computed, so the end is exact.
-
-    Args:
-        noise_multiplier: Noise standard deviation of the clipped sum over the clip, > 0.
-        sampling_rate: Probability with which a record enters a step, in (0, 1].
-        steps: Step counts in increasing order, such as one per round.
-        delta: In (0, 1).
-        relation: Neighbouring relation.
-        points: How many counts to compute, >= 1.
-        law: Of the noise.
-        variance: Of Skellam noise, in units of the integers.
-
-    Raises:
-        ValueError: ``steps`` decreases, or an argument is out of range.
-    """
-    if points < 1:
-        raise ValueError(f"points={points} must be >= 1")
-    if any(b < a for a, b in itertools.pairwise(steps)):
-        raise ValueError("steps must not decrease")
-    if not steps:
-        return []
-    places = (math.ceil(len(steps) * (i / points) ** 2) for i in range(1, points + 1))
-    computed = sorted({steps[place - 1] for place in places})
-    events = [Event(noise_multiplier, sampling_rate, t, law, variance) for t in computed]
-    values = [compose([event], delta, relation).epsilon for event in events]
-    return [values[bisect.bisect_left(computed, t)] for t in steps]
 
 
 @lru_cache(maxsize=1024)

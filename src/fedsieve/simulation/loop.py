@@ -8,15 +8,14 @@ by round, so a simulation restored from a checkpoint goes on as if it had never 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from fedsieve.aggregation import Aggregation, GramRule, TooManyFaultyClients
+from fedsieve.aggregation import TooManyFaultyClients
 from fedsieve.algorithms.central import Central
 from fedsieve.algorithms.form import Broadcast, Cohort, Sent, Tensors
 from fedsieve.poisoning import MessageAttack
@@ -28,13 +27,11 @@ from fedsieve.simulation.delivery import Delivered, computes, deliver
 from fedsieve.simulation.executors import Executor, OneByOne, WholeCohort
 from fedsieve.simulation.job import Job
 from fedsieve.simulation.participation import Attendance, StepCounts
+from fedsieve.simulation.recorder import Recorder, Row
 from fedsieve.simulation.workers import Workers
 
 SHARE_BITS = 32  # of the share of gradients within the clip, beside a message
 RULE = 4  # label of the rule's draws in the public stream
-
-Row = dict[str, Any]
-"""What is recorded of one round: the columns of metrics.parquet."""
 
 
 class Simulation:
@@ -311,7 +308,7 @@ class Simulation:
         row: Row = {"senders": len(senders), "skipped": False}
         if not honest or not job.outvotes(len(senders)):
             return row | {"skipped": True}  # fail closed: too few messages to outvote f
-        recorder = _Recorder(job, senders, honest, clock, evaluated=self._evaluates())
+        recorder = Recorder(job, senders, honest, clock, evaluated=self._evaluates())
         try:
             self.shared = job.algorithm.exchange(
                 self.shared, broadcast, delivered.stack, senders, recorder
@@ -335,52 +332,3 @@ class Simulation:
         honest = [i for i in range(len(theta)) if i not in self.job.byzantine]
         measured = [measure(theta[i]) for i in honest]
         return tuple(sum(figures) / len(honest) for figures in zip(*measured, strict=True))
-
-
-class _Recorder:
-    """The rule as the exchange calls it, noting what it did to the whole stack."""
-
-    def __init__(
-        self,
-        job: Job,
-        senders: tuple[int, ...],
-        honest: set[int],
-        clock: Clock,
-        *,
-        evaluated: bool,
-    ) -> None:
-        self._job, self._clock, self._senders = job, clock, senders
-        self._honest = torch.tensor([c in honest for c in senders], dtype=torch.bool)
-        self._client_weights = job.weights_of(senders)
-        # a Gram rule has its weights anyway; others count them coordinate by coordinate
-        self._explain = isinstance(job.rule, GramRule) or evaluated
-        self.row: Row = {}
-        self.vector = torch.empty(0)
-
-    def __call__(self, stack: Tensor) -> Tensor:
-        with self._clock("aggregate"):
-            whole = len(stack) == len(self._senders)
-            weights = self._client_weights if whole else None
-            self._job.require_outvoting(len(stack))
-            first = whole and not self.row
-            result = self._job.rule.aggregate(stack, weights, explain=first and self._explain)
-            self.vector = result.vector
-            if first:
-                error = self._error(stack, result)
-                self.row = {"aggregation_error": error, "rejected": result.rejected}
-                if result.weights is not None:
-                    told = [math.nan] * self._job.participation.clients
-                    for client, weight in zip(self._senders, result.weights.tolist(), strict=True):
-                        told[client] = weight
-                    self.row["weights"] = told
-            return result.vector
-
-    def _error(self, stack: Tensor, result: Aggregation) -> float:
-        """Distance of the aggregate from the mean of the honest messages."""
-        share = self._honest.double() / self._honest.sum()
-        weights = result.weights if isinstance(self._job.rule, GramRule) else None
-        if weights is not None and torch.equal(weights, share):
-            return 0.0  # the aggregate is that mean
-        honest = stack if self._honest.all() else stack[self._honest.to(stack.device)]
-        mean = honest.new_full((len(honest),), 1 / len(honest)) @ honest
-        return float((result.vector - mean).norm())

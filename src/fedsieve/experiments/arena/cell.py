@@ -9,7 +9,7 @@ from typing import Any
 
 from fedsieve.experiments.build import Objects, build
 from fedsieve.experiments.config import Config
-from fedsieve.experiments.run_directory import Metrics
+from fedsieve.experiments.metrics import Metrics
 from fedsieve.experiments.summary import summarise
 from fedsieve.experiments.words import CUSTOM
 from fedsieve.learning.data import Dataset

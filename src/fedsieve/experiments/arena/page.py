@@ -12,9 +12,9 @@ from fedsieve._version import __version__
 from fedsieve.experiments import statement
 from fedsieve.experiments.arena import pictures, tables
 from fedsieve.experiments.arena.board import Board
-from fedsieve.experiments.drawing import Drawing, draw
+from fedsieve.experiments.drawing import Drawing, draw, save_png
 from fedsieve.experiments.files import write_text
-from fedsieve.experiments.report import Panel, save_png, templates
+from fedsieve.experiments.report import Panel, templates
 
 
 def write(board: Board, directory: Path, source: str) -> Path:

@@ -1,0 +1,74 @@
+"""The figures of a run as a reader wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fedsieve.experiments import statement
+
+
+def rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Names and values of the summary as a reader wants them, in reading order."""
+    honest = summary["n_clients"] - summary["n_byzantine"]
+    d, k = summary["dimension"], summary["message_dimension"]
+    return [
+        ("algorithm", summary["algorithm"]),
+        ("data", summary["dataset"]),
+        ("model", f"{summary['model']}, {d:,} parameters"),
+        ("clients", f"{honest} honest, {summary['n_byzantine']} malicious"),
+        ("attack", summary["attack"]),
+        ("rule", summary["rule"] or "none"),
+        *_server(summary),
+        ("projection", f"{summary['projection']}, {k:,} of {d:,} numbers"),
+        ("rounds", f"{summary['rounds']:,}"),
+        ("test accuracy", percent(summary["test_accuracy"])),
+        ("test loss", number(summary["test_loss"])),
+        *_backdoor(summary),
+        ("privacy", statement.privacy_line(summary)),
+        ("up per client and round", size(summary["uplink_bits_per_client_round"])),
+        ("down per client and round", size(summary["downlink_bits_per_client_round"])),
+        ("time", f"{summary['seconds_total']:.1f} s"),
+        ("peak memory", size(summary["peak_memory_bytes"], per=1)),
+        ("seed", str(summary["seed"])),
+    ]
+
+
+def _server(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the server holds itself; nothing where it holds nothing."""
+    records = summary.get("root_records")
+    return [] if records is None else [("root records", f"{records:,} at the server, public")]
+
+
+def _backdoor(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Its success, and how long it lived; nothing for a run without a backdoor."""
+    success, life = summary.get("attack_success_rate"), summary.get("backdoor_half_life")
+    told = [] if success is None else [("attack success rate", percent(success))]
+    return told if life is None else [*told, ("backdoor half-life", f"{life} rounds")]
+
+
+def percent(value: float | None) -> str:
+    """A share, or a dash."""
+    return "-" if value is None else f"{value:.1%}"
+
+
+def number(value: float | None) -> str:
+    """Four digits, or a dash."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+def size(amount: float | None, per: int = 8) -> str:
+    """Bits (or bytes, with ``per=1``) in a unit that keeps the figure short.
+
+    Example:
+        >>> size(64_000), size(None)
+        ('8 kB', '-')
+    """
+    if amount is None:
+        return "-"
+    value = amount / per
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} GB"
