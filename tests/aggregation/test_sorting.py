@@ -1,6 +1,8 @@
 """The networks by the 0-1 principle; their means against numpy; all paths against each other."""
 
 import builtins
+from collections import Counter
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -10,6 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedsieve.aggregation import (
+    NNM,
+    Clipping,
+    Krum,
     MeaMed,
     Median,
     TooManyFaultyClients,
@@ -41,9 +46,7 @@ def paths(monkeypatch):
         return lambda: monkeypatch.setitem(_compiled._loaded, _compiled.reduce_columns, kernel)
 
     ways = {"numpy": switch(None), "interpreted": switch(_compiled.reduce_columns)}
-    if (
-        compiled := _compiled.kernel(_compiled.reduce_columns, _compiled.WORTH_COMPILING)
-    ) is not None:
+    if (compiled := _compiled.kernel(_compiled.reduce_columns, _compiled.PATIENCE)) is not None:
         ways["compiled"] = switch(compiled)
     return ways
 
@@ -140,6 +143,8 @@ def test_what_is_not_finite_is_seen_on_the_way(paths, nearest, bad, place):
     assert mean_of_finite(Ranks(1, nearest), X) is None
     paths["numpy"]()
     assert mean_of_finite(Ranks(1, nearest), X) is None
+    X[place] = 0
+    assert torch.equal(mean_of_finite(Ranks(1, nearest), X), mean_of(Ranks(1, nearest), X))
 
 
 @pytest.mark.parametrize("rule", [Median(f=2), TrimmedMean(f=2), MeaMed(f=2)])
@@ -180,14 +185,44 @@ def test_threads_change_no_bit(monkeypatch):
     assert torch.equal(mean_of(Ranks(2), X), alone)
 
 
-def test_numba_is_loaded_for_large_stacks_only(monkeypatch):
+@pytest.fixture
+def asked(monkeypatch):
+    """The names of the kernels that are to be compiled from now on; none is."""
+    names = []
     monkeypatch.setattr(_compiled, "_loaded", {})
-    monkeypatch.setattr(_compiled, "_compile", lambda *_, **__: None)
-    mean_of(Ranks(1), torch.ones(4, 8))
-    assert _compiled._loaded == {}
+    monkeypatch.setattr(_compiled, "_done_without", Counter())
+    monkeypatch.setattr(_compiled, "_compile", lambda kernel: names.append(kernel.body.__name__))
+    return names
+
+
+def test_numba_is_loaded_for_large_stacks_only_and_once_they_make_up_for_it(asked, monkeypatch):
     monkeypatch.setattr(_compiled, "WORTH_COMPILING", 32)
-    mean_of(Ranks(1), torch.ones(4, 8))
-    assert _compiled._loaded == {_compiled.reduce_columns: None}
+    patient = replace(_compiled.reduce_columns, patience=96)
+    monkeypatch.setattr(_compiled, "reduce_columns", patient)
+    for _ in range(9):
+        mean_of(Ranks(1), torch.ones(4, 7))
+    for _ in range(2):
+        mean_of(Ranks(1), torch.ones(4, 8))
+    assert not asked
+    for _ in range(2):
+        mean_of(Ranks(1), torch.ones(4, 8))
+    assert asked == ["reduce_columns"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "needed"),
+    [
+        (Median(f=2), []),
+        (MeaMed(f=2), []),
+        (Krum(f=2), ["squared_norms", "centred_gram", "summed_columns"]),
+        (NNM(2) >> TrimmedMean(f=2), ["squared_norms", "centred_gram", "mixed_columns"]),
+        (Clipping() >> Median(f=2), ["squared_norms"]),
+    ],
+    ids=str,
+)
+def test_a_first_call_compiles_no_more_than_it_needs(rule, needed, asked):
+    rule(torch.randn(16, 1 << 16, generator=torch.Generator().manual_seed(6)))
+    assert asked == needed
 
 
 def test_without_numba_there_is_no_kernel(monkeypatch):
@@ -214,7 +249,7 @@ def test_without_a_folder_for_its_cache_numba_compiles_in_memory(monkeypatch):
         return lambda function: function
 
     monkeypatch.setattr(numba, "njit", njit)
-    assert _compiled._compile(_compiled.reduce_columns) is _compiled.reduce_columns
+    assert _compiled._compile(_compiled.reduce_columns) == _compiled.reduce_columns
     assert [options.get("cache") for options in asked] == [True, None]
 
 

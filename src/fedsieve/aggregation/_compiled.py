@@ -2,13 +2,16 @@
 
 Columns are taken in tiles: a tile is copied once, goes through all steps in the first-level cache,
 and leaves as one sum per column. The steps are data, so that one compilation, kept on disk, serves
-every n and f. While they run, the memory brings what the next tiles need. Without fast-math, every
-operation rounds as it does in numpy and torch.
+every n and f; it waits until it pays, for numpy takes but a few times longer. While the steps run,
+the memory brings what the next tiles need. Without fast-math, every operation rounds as it does in
+numpy and torch.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,27 +26,60 @@ PADDING = 16  # columns; rows a power of two apart would compete for the same ca
 
 TIE = 1e-14  # of the values: what rounding may leave between two equally far from the median
 WORTH_COMPILING = 1 << 20  # entries from which numpy takes longer than it takes to load numba
+PATIENCE = 1 << 27  # entries that numpy sorts in the time that a network's compilation takes
 
-Kernel = Callable[..., Any]
+Function = Callable[..., Any]
+Arrays = tuple[NDArray[Any], ...]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What numba can compile, and the memory that it works in.
+
+    The memory is handed in from outside: numba takes half a second to compile its first `np.zeros`.
+
+    Attributes:
+        body: Takes the arguments and, after them, that memory.
+        space: Makes the memory from the arguments.
+        patience: Entries of large stacks that are worth doing without it first, to the same bits.
+    """
+
+    body: Function
+    space: Callable[..., Arrays]
+    patience: int = 0
+
+    def __call__(self, *args: Any) -> Any:
+        return self.body(*args, *self.space(*args))
+
+
+def compilable(
+    space: Callable[..., Arrays] = lambda *_: (), *, patience: int = 0
+) -> Callable[[Function], Kernel]:
+    """Makes a function a kernel."""
+    return lambda body: Kernel(body, space, patience)
+
 
 _loaded: dict[Kernel, Kernel | None] = {}
+_done_without: Counter[Kernel] = Counter()
 
 
 def kernel(function: Kernel, entries: int) -> Kernel | None:
-    """A compiled function; ``None`` without numba, or if it is not loaded and not worth it.
+    """The compiled kernel; ``None`` without numba, or if it is not loaded and not worth it.
 
     Once loaded it serves work of any size.
 
     Args:
-        function: What numba can compile.
+        function: The kernel as it is written.
         entries: The size of the work at hand.
     """
     if function not in _loaded and entries >= WORTH_COMPILING:
-        _loaded[function] = _compile(function)
+        _done_without[function] += entries
+        if _done_without[function] >= function.patience:
+            _loaded[function] = _compile(function)
     return _loaded.get(function)
 
 
-def summing_kernel(function: Kernel, entries: int) -> Kernel | None:
+def summing_kernel(function: Kernel, entries: int) -> Function | None:
     """The same for sums, which depend on their order; ``None`` if it is not worth it.
 
     Without numba its namesake in `_plain_sums` takes its place, to the same bits. Small work is
@@ -51,7 +87,7 @@ def summing_kernel(function: Kernel, entries: int) -> Kernel | None:
     """
     if entries < WORTH_COMPILING:
         return None
-    return kernel(function, entries) or getattr(_plain_sums, function.__name__)
+    return kernel(function, entries) or getattr(_plain_sums, function.body.__name__)
 
 
 def _compile(function: Kernel) -> Kernel | None:
@@ -63,12 +99,19 @@ def _compile(function: Kernel) -> Kernel | None:
     _lanes.teach()
     options = {"nogil": True, "error_model": "numpy"}
     try:
-        compiled = njit(cache=True, **options)(function)
+        compiled = njit(cache=True, **options)(function.body)
     except RuntimeError:  # no folder can be written to: compile in every process
-        compiled = njit(**options)(function)
-    return compiled  # type: ignore[no-any-return]
+        compiled = njit(**options)(function.body)
+    return replace(function, body=compiled)
 
 
+def _tiles(X: NDArray[Any], *_: Any) -> Arrays:
+    n = len(X)
+    stretch = np.zeros((n, STRETCH + PADDING), X.dtype)
+    return stretch, np.zeros((n, TILE), X.dtype), np.zeros(TILE), np.zeros(TILE)
+
+
+@compilable(_tiles, patience=PATIENCE)
 def reduce_columns(
     X: NDArray[Any],
     steps: NDArray[np.int64],
@@ -77,6 +120,10 @@ def reduce_columns(
     out: NDArray[Any],
     start: int,
     stop: int,
+    stretch: NDArray[Any],
+    tile: NDArray[Any],
+    total: NDArray[np.float64],
+    median: NDArray[np.float64],
 ) -> bool:
     """Mean of the middle, or of the nearest to the median, of each column from start to stop.
 
@@ -86,10 +133,6 @@ def reduce_columns(
     n, k = X.shape
     flat = X.reshape(-1)
     odd = 0  # values that are not finite
-    stretch = np.zeros((n, STRETCH + PADDING), X.dtype)
-    tile = np.zeros((n, TILE), X.dtype)
-    total = np.zeros(TILE)
-    median = np.zeros(TILE)
     share = np.float64(1 / (n - f if nearest else n - 2 * f))  # float32 * float64 is float64
     half = np.float64(0.5)
     line = LINE // X.itemsize  # columns

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedsieve.aggregation._compiled import Kernel, summing_kernel
+from fedsieve.aggregation._compiled import Function, summing_kernel
 from fedsieve.aggregation._compiled_gram import centred_gram, norms_and_dots
 from fedsieve.aggregation._door import ClientWeights, FloatArray, Rows, normalised, numbers
 from fedsieve.aggregation._mixing import summed_columns
@@ -223,7 +223,7 @@ def weighted_sum(w: FloatArray, rows: Tensor) -> Tensor:
     return out
 
 
-def _in_own_threads(kernel: Kernel, w: FloatArray, rows: Tensor) -> Tensor:
+def _in_own_threads(kernel: Function, w: FloatArray, rows: Tensor) -> Tensor:
     """``w^T X`` without torch's threads, which would keep the next ones waiting: see `_threads`."""
     X = rows.numpy()
     out, w = np.empty(X.shape[1], X.dtype), w.astype(X.dtype)
