@@ -90,12 +90,10 @@ def floors(X: torch.Tensor, f: int) -> Iterator[tuple[str, Callable[[], Call]]]:
 
 def fedsieve(X: torch.Tensor, f: int) -> Iterator[tuple[str, Callable[[], Call]]]:
     """All registered rules, trusting a message where they need to, and pre-aggregators."""
-    from fedsieve.aggregation import TrimmedMean, _compiled
+    from fedsieve.aggregation import _compiled
     from fedsieve.registry import component, components
 
-    if X.numel() >= _compiled.WORTH_COMPILING:  # until the sorting network is compiled
-        for _ in range(_compiled.PATIENCE // X.numel() + 1):
-            TrimmedMean(f)(X)
+    _compiled.PATIENCE = 0  # kernels are there from the first call on, as later in a long process
 
     def alone(part: Any) -> Callable[[], Call]:
         def make() -> Call:

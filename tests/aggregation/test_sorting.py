@@ -1,8 +1,6 @@
 """The networks by the 0-1 principle; their means against numpy; all paths against each other."""
 
 import builtins
-from collections import Counter
-from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -20,6 +18,7 @@ from fedsieve.aggregation import (
     TooManyFaultyClients,
     TrimmedMean,
     _compiled,
+    _mixing,
     _prefetch,
     _threads,
 )
@@ -186,43 +185,58 @@ def test_threads_change_no_bit(monkeypatch):
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """The names of the kernels that are to be compiled from now on; none is."""
-    names = []
+def cold(monkeypatch):
+    """No kernel is loaded or on disk, and none is compiled."""
     monkeypatch.setattr(_compiled, "_loaded", {})
-    monkeypatch.setattr(_compiled, "_done_without", Counter())
-    monkeypatch.setattr(_compiled, "_compile", lambda kernel: names.append(kernel.body.__name__))
-    return names
+    monkeypatch.setattr(_compiled, "_done_without", {})
+    monkeypatch.setattr(_compiled, "_compile", lambda kernel: kernel)
+    monkeypatch.setattr(_compiled, "_on_disk", lambda _: False)
 
 
-def test_numba_is_loaded_for_large_stacks_only_and_once_they_make_up_for_it(asked, monkeypatch):
+def test_a_kernel_is_loaded_for_large_stacks_and_once_they_make_up_for_it(cold, monkeypatch):
     monkeypatch.setattr(_compiled, "WORTH_COMPILING", 32)
-    patient = replace(_compiled.reduce_columns, patience=96)
-    monkeypatch.setattr(_compiled, "reduce_columns", patient)
-    for _ in range(9):
-        mean_of(Ranks(1), torch.ones(4, 7))
-    for _ in range(2):
-        mean_of(Ranks(1), torch.ones(4, 8))
-    assert not asked
-    for _ in range(2):
-        mean_of(Ranks(1), torch.ones(4, 8))
-    assert asked == ["reduce_columns"]
+    monkeypatch.setattr(_compiled, "PATIENCE", 96)
+    for size, times in ((7, 99), (8, 2)):
+        for _ in range(times):
+            mean_of(Ranks(1), torch.ones(4, size))
+        assert _compiled._loaded == {}
+    mean_of(Ranks(1), torch.ones(4, 8))
+    assert _compiled._loaded == {_compiled.reduce_columns: _compiled.reduce_columns}
+
+
+def test_a_kernel_on_disk_is_loaded_at_once(cold, monkeypatch):
+    monkeypatch.setattr(_compiled, "WORTH_COMPILING", 32)
+    monkeypatch.setattr(_compiled, "_on_disk", lambda _: True)
+    mean_of(Ranks(1), torch.ones(4, 8))
+    assert _compiled._loaded == {_compiled.reduce_columns: _compiled.reduce_columns}
+
+
+def test_what_numba_keeps_is_found_on_disk(tmp_path, monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path))
+    compiled = _compiled._compile(_mixing.summed_columns)
+    assert not _compiled._on_disk(compiled)
+    compiled(np.ones(2), np.ones((2, 3)), np.empty(3), 0, 3)
+    assert _compiled._on_disk(_compiled._compile(_mixing.summed_columns))
 
 
 @pytest.mark.parametrize(
-    ("rule", "needed"),
+    ("rule", "wanted"),
     [
-        (Median(f=2), []),
-        (MeaMed(f=2), []),
+        (Median(f=2), ["reduce_columns"]),
         (Krum(f=2), ["squared_norms", "centred_gram", "summed_columns"]),
-        (NNM(2) >> TrimmedMean(f=2), ["squared_norms", "centred_gram", "mixed_columns"]),
-        (Clipping() >> Median(f=2), ["squared_norms"]),
+        (
+            NNM(2) >> TrimmedMean(f=2),
+            ["squared_norms", "centred_gram", "reduce_columns", "mixed_columns"],
+        ),
+        (Clipping() >> MeaMed(f=2), ["squared_norms", "reduce_columns"]),
     ],
     ids=str,
 )
-def test_a_first_call_compiles_no_more_than_it_needs(rule, needed, asked):
+def test_a_first_call_compiles_nothing_and_asks_for_little(rule, wanted, cold):
     rule(torch.randn(16, 1 << 16, generator=torch.Generator().manual_seed(6)))
-    assert asked == needed
+    assert _compiled._loaded == {}
+    assert [kernel.body.__name__ for kernel in _compiled._done_without] == wanted
 
 
 def test_without_numba_there_is_no_kernel(monkeypatch):

@@ -2,16 +2,18 @@
 
 Columns are taken in tiles: a tile is copied once, goes through all steps in the first-level cache,
 and leaves as one sum per column. The steps are data, so that one compilation, kept on disk, serves
-every n and f; it waits until it pays, for numpy takes but a few times longer. While the steps run,
-the memory brings what the next tiles need. Without fast-math, every operation rounds as it does in
-numpy and torch.
+every n and f. While they run, the memory brings what the next tiles need. Without fast-math, every
+operation rounds as it does in numpy and torch.
+
+A kernel that is not on disk yet is compiled only when numpy has done its work for about as long as
+that takes: a process never pays more than twice the cheaper way, and its first call little.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,8 @@ PADDING = 16  # columns; rows a power of two apart would compete for the same ca
 
 TIE = 1e-14  # of the values: what rounding may leave between two equally far from the median
 WORTH_COMPILING = 1 << 20  # entries from which numpy takes longer than it takes to load numba
-PATIENCE = 1 << 27  # entries that numpy sorts in the time that a network's compilation takes
+PATIENCE = 1 << 26  # entries; numpy passes over them in about the time that a kernel compiles
+PRODUCTS = 8  # of an entry with as many others take numpy about as long as another pass over it
 
 Function = Callable[..., Any]
 Arrays = tuple[NDArray[Any], ...]
@@ -41,29 +44,25 @@ class Kernel:
     Attributes:
         body: Takes the arguments and, after them, that memory.
         space: Makes the memory from the arguments.
-        patience: Entries of large stacks that are worth doing without it first, to the same bits.
     """
 
     body: Function
     space: Callable[..., Arrays]
-    patience: int = 0
 
     def __call__(self, *args: Any) -> Any:
         return self.body(*args, *self.space(*args))
 
 
-def compilable(
-    space: Callable[..., Arrays] = lambda *_: (), *, patience: int = 0
-) -> Callable[[Function], Kernel]:
+def compilable(space: Callable[..., Arrays] = lambda *_: ()) -> Callable[[Function], Kernel]:
     """Makes a function a kernel."""
-    return lambda body: Kernel(body, space, patience)
+    return lambda body: Kernel(body, space)
 
 
 _loaded: dict[Kernel, Kernel | None] = {}
-_done_without: Counter[Kernel] = Counter()
+_done_without: dict[Kernel, float] = {}  # entries that were passed over
 
 
-def kernel(function: Kernel, entries: int) -> Kernel | None:
+def kernel(function: Kernel, entries: int, passes: float = 1) -> Kernel | None:
     """The compiled kernel; ``None`` without numba, or if it is not loaded and not worth it.
 
     Once loaded it serves work of any size.
@@ -71,23 +70,26 @@ def kernel(function: Kernel, entries: int) -> Kernel | None:
     Args:
         function: The kernel as it is written.
         entries: The size of the work at hand.
+        passes: How many passes over the entries take numpy as long as the work.
     """
     if function not in _loaded and entries >= WORTH_COMPILING:
-        _done_without[function] += entries
-        if _done_without[function] >= function.patience:
-            _loaded[function] = _compile(function)
+        done = _done_without.get(function, 0) + entries * passes
+        _done_without[function] = done
+        compiled = _compile(function)
+        if compiled is None or done >= PATIENCE or _on_disk(compiled):
+            _loaded[function] = compiled
     return _loaded.get(function)
 
 
-def summing_kernel(function: Kernel, entries: int) -> Function | None:
+def summing_kernel(function: Kernel, entries: int, passes: float = 1) -> Function | None:
     """The same for sums, which depend on their order; ``None`` if it is not worth it.
 
-    Without numba its namesake in `_plain_sums` takes its place, to the same bits. Small work is
-    left to BLAS and einsum, with numba or without, whatever was computed before.
+    Where there is none, its namesake in `_plain_sums` takes its place, to the same bits. Small work
+    is left to BLAS and einsum, with numba or without, whatever was computed before.
     """
     if entries < WORTH_COMPILING:
         return None
-    return kernel(function, entries) or getattr(_plain_sums, function.body.__name__)
+    return kernel(function, entries, passes) or getattr(_plain_sums, function.body.__name__)
 
 
 def _compile(function: Kernel) -> Kernel | None:
@@ -105,13 +107,21 @@ def _compile(function: Kernel) -> Kernel | None:
     return replace(function, body=compiled)
 
 
+def _on_disk(compiled: Kernel) -> bool:
+    """Whether an earlier process left its compilation where numba looks for it."""
+    body = compiled.body.py_func  # type: ignore[attr-defined]
+    folder = compiled.body.stats.cache_path  # type: ignore[attr-defined]
+    name = f"{body.__module__.rpartition('.')[2]}.{body.__name__}-{body.__code__.co_firstlineno}"
+    return folder is not None and any(Path(folder).glob(f"{name}.*.nbi"))
+
+
 def _tiles(X: NDArray[Any], *_: Any) -> Arrays:
     n = len(X)
     stretch = np.zeros((n, STRETCH + PADDING), X.dtype)
     return stretch, np.zeros((n, TILE), X.dtype), np.zeros(TILE), np.zeros(TILE)
 
 
-@compilable(_tiles, patience=PATIENCE)
+@compilable(_tiles)
 def reduce_columns(
     X: NDArray[Any],
     steps: NDArray[np.int64],

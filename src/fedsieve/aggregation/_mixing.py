@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 
-from fedsieve.aggregation._compiled import Arrays, compilable, summing_kernel
+from fedsieve.aggregation._compiled import PRODUCTS, Arrays, compilable, summing_kernel
 from fedsieve.aggregation._compiled_gram import squared_norms
 from fedsieve.aggregation._door import FloatArray
 from fedsieve.aggregation._lanes import REGISTERS, add_rows
@@ -52,7 +52,8 @@ def mixed_blocks(
     rows = X.numpy()
     factors = np.diagonal(M).astype(rows.dtype)[:, None]
     alone = r == n and np.count_nonzero(M - np.diag(np.diagonal(M))) == 0  # rows are scaled only
-    kernel = None if alone else summing_kernel(mixed_columns, X.numel())
+    passes = r / PRODUCTS * (stop - start) / k
+    kernel = None if alone else summing_kernel(mixed_columns, X.numel(), passes)
     parts = list(blocks(start, stop, r + n))
     space = np.empty(r * (parts[0].stop - start), rows.dtype)
     for columns in parts:
