@@ -5,8 +5,8 @@
 Each call is the first of a fresh process whose numba has an empty cache. fedsieve and torch are
 imported before the clock starts; numba is not, so that its import counts where a call wants it (it
 is measured once, by itself). Later calls tell when kernels were compiled, and what that cost: there
-are eight, the dearest and the last of which are told. f is a fifth of n. The target: no first call above 2 s. A complete run, of about
-five minutes, writes results/first_call.json.
+are eight, the dearest and the last of which are told. f is a fifth of n. The target: no first call
+above 2 s. A complete run, of about five minutes, writes results/first_call.json.
 """
 
 from __future__ import annotations
