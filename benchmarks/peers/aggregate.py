@@ -90,7 +90,10 @@ def floors(X: torch.Tensor, f: int) -> Iterator[tuple[str, Callable[[], Call]]]:
 
 def fedsieve(X: torch.Tensor, f: int) -> Iterator[tuple[str, Callable[[], Call]]]:
     """All registered rules, trusting a message where they need to, and pre-aggregators."""
+    from fedsieve.aggregation import _compiled
     from fedsieve.registry import component, components
+
+    _compiled.PATIENCE = 0  # kernels are there from the first call on, as later in a long process
 
     def alone(part: Any) -> Callable[[], Call]:
         def make() -> Call:

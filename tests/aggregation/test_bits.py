@@ -75,6 +75,7 @@ def results(rule, X):
 def both_ways(monkeypatch, rule, X, threads=1):
     """With numba and so many threads; without numba, and a single one."""
     monkeypatch.setattr(_compiled, "WORTH_COMPILING", 1)
+    monkeypatch.setattr(_compiled, "PATIENCE", 0)
     monkeypatch.setattr(_threads, "STRETCH", 1 << 13)  # of 13 rows: three tiles
     monkeypatch.setattr(_threads, "GRAIN", 1 << 10)
     with monkeypatch.context() as way:

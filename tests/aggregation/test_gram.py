@@ -95,6 +95,7 @@ def test_any_common_centre_gives_the_same_weights():
 def compiled(monkeypatch):
     pytest.importorskip("numba")
     monkeypatch.setattr(_compiled, "WORTH_COMPILING", 1)
+    monkeypatch.setattr(_compiled, "PATIENCE", 0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -79,7 +79,7 @@ def test_compiled_sums_equal_their_twins(n, a, k, double, scale, size, seed):
     X, A, y = (np.nan_to_num(part) for part in (X, A, y))
     start, stop = int(rng.integers(0, k)), k
     for name, (module, args) in kernels(X, A, y, n - 1, scale, start, stop).items():
-        compiled = _compiled.kernel(getattr(module, name), _compiled.WORTH_COMPILING)
+        compiled = _compiled.kernel(getattr(module, name), _compiled.PATIENCE)
         assert same(compiled(*args), getattr(_plain_sums, name)(*args)), name
     M, s, w = rng.normal(size=(5, n)), rng.random((5, 1)), rng.normal(size=n).astype(kind)
     for name, args, shape in (
@@ -87,7 +87,7 @@ def test_compiled_sums_equal_their_twins(n, a, k, double, scale, size, seed):
         ("summed_columns", lambda out: (w, X, out, start, stop), (k,)),
     ):
         outs = np.zeros((2, *shape), kind)
-        compiled = _compiled.kernel(getattr(_mixing, name), _compiled.WORTH_COMPILING)
+        compiled = _compiled.kernel(getattr(_mixing, name), _compiled.PATIENCE)
         compiled(*args(outs[0]))
         getattr(_plain_sums, name)(*args(outs[1]))
         assert same(*outs), name

@@ -47,6 +47,7 @@ def test_the_kernel_multiplies(r, n, k):
 @pytest.mark.parametrize("entries", [1, 1 << 30])
 def test_what_cancels_leaves_nothing_and_nothing_overflows(dtype, entries, monkeypatch):
     monkeypatch.setattr(_compiled, "WORTH_COMPILING", entries)
+    monkeypatch.setattr(_compiled, "PATIENCE", 0)
     M = np.full((1, 7), 1 / 7)
     X = torch.tensor([[3.0], [-1], [2], [-5], [4], [-2], [-1]], dtype=dtype)
     assert mixed_rows(M, X) == 0
@@ -61,6 +62,7 @@ def test_compiled_or_not_a_sum_of_rows_is_the_product(n, monkeypatch):
     expected = torch.from_numpy(w) @ X.double()
     for entries in (1, 1 << 30):
         monkeypatch.setattr(_compiled, "WORTH_COMPILING", entries)
+        monkeypatch.setattr(_compiled, "PATIENCE", 0)
         for stack in (X, X.T.contiguous().T):
             torch.testing.assert_close(weighted_sum(w, stack), expected.float(), atol=1e-5, rtol=0)
 
@@ -124,6 +126,7 @@ def test_compiled_or_not_a_composition_is_the_rule_on_the_product(pre, rule, mon
     expected = materialised(pre, rule, X)
     np.testing.assert_allclose((pre >> rule)(X), expected, atol=1e-14)
     monkeypatch.setattr(_compiled, "WORTH_COMPILING", 1)
+    monkeypatch.setattr(_compiled, "PATIENCE", 0)
     np.testing.assert_allclose((pre >> rule)(X), expected, atol=1e-14)
 
 

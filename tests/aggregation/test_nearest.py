@@ -17,6 +17,7 @@ def way(request, monkeypatch):
     if request.param == "compiled":
         pytest.importorskip("numba")
         monkeypatch.setattr(_compiled, "WORTH_COMPILING", 1)
+        monkeypatch.setattr(_compiled, "PATIENCE", 0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -10,11 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedsieve.aggregation import (
+    NNM,
+    Clipping,
+    Krum,
     MeaMed,
     Median,
     TooManyFaultyClients,
     TrimmedMean,
     _compiled,
+    _mixing,
     _prefetch,
     _threads,
 )
@@ -41,9 +45,7 @@ def paths(monkeypatch):
         return lambda: monkeypatch.setitem(_compiled._loaded, _compiled.reduce_columns, kernel)
 
     ways = {"numpy": switch(None), "interpreted": switch(_compiled.reduce_columns)}
-    if (
-        compiled := _compiled.kernel(_compiled.reduce_columns, _compiled.WORTH_COMPILING)
-    ) is not None:
+    if (compiled := _compiled.kernel(_compiled.reduce_columns, _compiled.PATIENCE)) is not None:
         ways["compiled"] = switch(compiled)
     return ways
 
@@ -140,6 +142,8 @@ def test_what_is_not_finite_is_seen_on_the_way(paths, nearest, bad, place):
     assert mean_of_finite(Ranks(1, nearest), X) is None
     paths["numpy"]()
     assert mean_of_finite(Ranks(1, nearest), X) is None
+    X[place] = 0
+    assert torch.equal(mean_of_finite(Ranks(1, nearest), X), mean_of(Ranks(1, nearest), X))
 
 
 @pytest.mark.parametrize("rule", [Median(f=2), TrimmedMean(f=2), MeaMed(f=2)])
@@ -180,14 +184,59 @@ def test_threads_change_no_bit(monkeypatch):
     assert torch.equal(mean_of(Ranks(2), X), alone)
 
 
-def test_numba_is_loaded_for_large_stacks_only(monkeypatch):
+@pytest.fixture
+def cold(monkeypatch):
+    """No kernel is loaded or on disk, and none is compiled."""
     monkeypatch.setattr(_compiled, "_loaded", {})
-    monkeypatch.setattr(_compiled, "_compile", lambda *_, **__: None)
-    mean_of(Ranks(1), torch.ones(4, 8))
-    assert _compiled._loaded == {}
+    monkeypatch.setattr(_compiled, "_done_without", {})
+    monkeypatch.setattr(_compiled, "_compile", lambda kernel: kernel)
+    monkeypatch.setattr(_compiled, "_on_disk", lambda _: False)
+
+
+def test_a_kernel_is_loaded_for_large_stacks_and_once_they_make_up_for_it(cold, monkeypatch):
     monkeypatch.setattr(_compiled, "WORTH_COMPILING", 32)
+    monkeypatch.setattr(_compiled, "PATIENCE", 96)
+    for size, times in ((7, 99), (8, 2)):
+        for _ in range(times):
+            mean_of(Ranks(1), torch.ones(4, size))
+        assert _compiled._loaded == {}
     mean_of(Ranks(1), torch.ones(4, 8))
-    assert _compiled._loaded == {_compiled.reduce_columns: None}
+    assert _compiled._loaded == {_compiled.reduce_columns: _compiled.reduce_columns}
+
+
+def test_a_kernel_on_disk_is_loaded_at_once(cold, monkeypatch):
+    monkeypatch.setattr(_compiled, "WORTH_COMPILING", 32)
+    monkeypatch.setattr(_compiled, "_on_disk", lambda _: True)
+    mean_of(Ranks(1), torch.ones(4, 8))
+    assert _compiled._loaded == {_compiled.reduce_columns: _compiled.reduce_columns}
+
+
+def test_what_numba_keeps_is_found_on_disk(tmp_path, monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path))
+    compiled = _compiled._compile(_mixing.summed_columns)
+    assert not _compiled._on_disk(compiled)
+    compiled(np.ones(2), np.ones((2, 3)), np.empty(3), 0, 3)
+    assert _compiled._on_disk(_compiled._compile(_mixing.summed_columns))
+
+
+@pytest.mark.parametrize(
+    ("rule", "wanted"),
+    [
+        (Median(f=2), ["reduce_columns"]),
+        (Krum(f=2), ["squared_norms", "centred_gram", "summed_columns"]),
+        (
+            NNM(2) >> TrimmedMean(f=2),
+            ["squared_norms", "centred_gram", "reduce_columns", "mixed_columns"],
+        ),
+        (Clipping() >> MeaMed(f=2), ["squared_norms", "reduce_columns"]),
+    ],
+    ids=str,
+)
+def test_a_first_call_compiles_nothing_and_asks_for_little(rule, wanted, cold):
+    rule(torch.randn(16, 1 << 16, generator=torch.Generator().manual_seed(6)))
+    assert _compiled._loaded == {}
+    assert [kernel.body.__name__ for kernel in _compiled._done_without] == wanted
 
 
 def test_without_numba_there_is_no_kernel(monkeypatch):
@@ -214,7 +263,7 @@ def test_without_a_folder_for_its_cache_numba_compiles_in_memory(monkeypatch):
         return lambda function: function
 
     monkeypatch.setattr(numba, "njit", njit)
-    assert _compiled._compile(_compiled.reduce_columns) is _compiled.reduce_columns
+    assert _compiled._compile(_compiled.reduce_columns) == _compiled.reduce_columns
     assert [options.get("cache") for options in asked] == [True, None]
 
 

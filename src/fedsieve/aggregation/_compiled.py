@@ -4,11 +4,16 @@ Columns are taken in tiles: a tile is copied once, goes through all steps in the
 and leaves as one sum per column. The steps are data, so that one compilation, kept on disk, serves
 every n and f. While they run, the memory brings what the next tiles need. Without fast-math, every
 operation rounds as it does in numpy and torch.
+
+A kernel that is not on disk yet is compiled only when numpy has done its work for about as long as
+that takes: a process never pays more than twice the cheaper way, and its first call little.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,35 +28,68 @@ PADDING = 16  # columns; rows a power of two apart would compete for the same ca
 
 TIE = 1e-14  # of the values: what rounding may leave between two equally far from the median
 WORTH_COMPILING = 1 << 20  # entries from which numpy takes longer than it takes to load numba
+PATIENCE = 1 << 26  # entries; numpy passes over them in about the time that a kernel compiles
+PRODUCTS = 8  # of an entry with as many others take numpy about as long as another pass over it
 
-Kernel = Callable[..., Any]
+Function = Callable[..., Any]
+Arrays = tuple[NDArray[Any], ...]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What numba can compile, and the memory that it works in.
+
+    The memory is handed in from outside: numba takes half a second to compile its first `np.zeros`.
+
+    Attributes:
+        body: Takes the arguments and, after them, that memory.
+        space: Makes the memory from the arguments.
+    """
+
+    body: Function
+    space: Callable[..., Arrays]
+
+    def __call__(self, *args: Any) -> Any:
+        return self.body(*args, *self.space(*args))
+
+
+def compilable(space: Callable[..., Arrays] = lambda *_: ()) -> Callable[[Function], Kernel]:
+    """Makes a function a kernel."""
+    return lambda body: Kernel(body, space)
+
 
 _loaded: dict[Kernel, Kernel | None] = {}
+_done_without: dict[Kernel, float] = {}  # entries that were passed over
 
 
-def kernel(function: Kernel, entries: int) -> Kernel | None:
-    """A compiled function; ``None`` without numba, or if it is not loaded and not worth it.
+def kernel(function: Kernel, entries: int, passes: float = 1) -> Kernel | None:
+    """The compiled kernel; ``None`` without numba, or if it is not loaded and not worth it.
 
     Once loaded it serves work of any size.
 
     Args:
-        function: What numba can compile.
+        function: The kernel as it is written.
         entries: The size of the work at hand.
+        passes: How many passes over the entries take numpy as long as the work.
     """
     if function not in _loaded and entries >= WORTH_COMPILING:
-        _loaded[function] = _compile(function)
+        done = _done_without.get(function, 0) + entries * passes
+        _done_without[function] = done
+        compiled = _compile(function)
+        if compiled is None or done >= PATIENCE or _on_disk(compiled):
+            _loaded[function] = compiled
     return _loaded.get(function)
 
 
-def summing_kernel(function: Kernel, entries: int) -> Kernel | None:
+def summing_kernel(function: Kernel, entries: int, passes: float = 1) -> Function | None:
     """The same for sums, which depend on their order; ``None`` if it is not worth it.
 
-    Without numba its namesake in `_plain_sums` takes its place, to the same bits. Small work is
-    left to BLAS and einsum, with numba or without, whatever was computed before.
+    Where there is none, its namesake in `_plain_sums` takes its place, to the same bits. Small work
+    is left to BLAS and einsum, with numba or without, whatever was computed before.
     """
     if entries < WORTH_COMPILING:
         return None
-    return kernel(function, entries) or getattr(_plain_sums, function.__name__)
+    return kernel(function, entries, passes) or getattr(_plain_sums, function.body.__name__)
 
 
 def _compile(function: Kernel) -> Kernel | None:
@@ -63,12 +101,27 @@ def _compile(function: Kernel) -> Kernel | None:
     _lanes.teach()
     options = {"nogil": True, "error_model": "numpy"}
     try:
-        compiled = njit(cache=True, **options)(function)
+        compiled = njit(cache=True, **options)(function.body)
     except RuntimeError:  # no folder can be written to: compile in every process
-        compiled = njit(**options)(function)
-    return compiled  # type: ignore[no-any-return]
+        compiled = njit(**options)(function.body)
+    return replace(function, body=compiled)
 
 
+def _on_disk(compiled: Kernel) -> bool:
+    """Whether an earlier process left its compilation where numba looks for it."""
+    body = compiled.body.py_func  # type: ignore[attr-defined]
+    folder = compiled.body.stats.cache_path  # type: ignore[attr-defined]
+    name = f"{body.__module__.rpartition('.')[2]}.{body.__name__}-{body.__code__.co_firstlineno}"
+    return folder is not None and any(Path(folder).glob(f"{name}.*.nbi"))
+
+
+def _tiles(X: NDArray[Any], *_: Any) -> Arrays:
+    n = len(X)
+    stretch = np.zeros((n, STRETCH + PADDING), X.dtype)
+    return stretch, np.zeros((n, TILE), X.dtype), np.zeros(TILE), np.zeros(TILE)
+
+
+@compilable(_tiles)
 def reduce_columns(
     X: NDArray[Any],
     steps: NDArray[np.int64],
@@ -77,6 +130,10 @@ def reduce_columns(
     out: NDArray[Any],
     start: int,
     stop: int,
+    stretch: NDArray[Any],
+    tile: NDArray[Any],
+    total: NDArray[np.float64],
+    median: NDArray[np.float64],
 ) -> bool:
     """Mean of the middle, or of the nearest to the median, of each column from start to stop.
 
@@ -86,10 +143,6 @@ def reduce_columns(
     n, k = X.shape
     flat = X.reshape(-1)
     odd = 0  # values that are not finite
-    stretch = np.zeros((n, STRETCH + PADDING), X.dtype)
-    tile = np.zeros((n, TILE), X.dtype)
-    total = np.zeros(TILE)
-    median = np.zeros(TILE)
     share = np.float64(1 / (n - f if nearest else n - 2 * f))  # float32 * float64 is float64
     half = np.float64(0.5)
     line = LINE // X.itemsize  # columns

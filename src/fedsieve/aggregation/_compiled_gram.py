@@ -14,17 +14,43 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedsieve.aggregation._lanes import REGISTERS, TILE, add_diagonal, add_fan, add_grid
+from fedsieve.aggregation._compiled import Arrays, compilable
+from fedsieve.aggregation._lanes import (
+    REGISTERS,
+    TILE,
+    FloatArray,
+    add_diagonal,
+    add_fan,
+    add_grid,
+)
 from fedsieve.aggregation._prefetch import LINE, prefetch
 
 AHEAD = 2 * TILE  # columns; asking for what lies beyond the last one does no harm
 
 
-def squared_norms(X: NDArray[Any], start: int, stop: int) -> NDArray[np.float64]:
+def _one_sum(X: NDArray[Any], *_: Any) -> Arrays:
+    return np.zeros((REGISTERS, TILE)), np.zeros(len(X) + REGISTERS)
+
+
+def _two_sums(X: NDArray[Any], *_: Any) -> Arrays:
+    m = len(X)
+    tile, wide = np.zeros((REGISTERS, TILE)), np.zeros((1, TILE))
+    return tile, wide, np.zeros(m + REGISTERS), np.zeros(m + REGISTERS), np.empty((m, 2))
+
+
+def _blocks(X: NDArray[Any], A: NDArray[Any], *_: Any) -> Arrays:
+    n = len(X) + len(A)
+    blocks = -(-n // REGISTERS)
+    tile = np.zeros((blocks * REGISTERS, TILE))
+    return tile, np.zeros(blocks * (blocks + 1) // 2 * REGISTERS * REGISTERS), np.empty((n, n))
+
+
+@compilable(_one_sum)
+def squared_norms(
+    X: NDArray[Any], start: int, stop: int, tile: FloatArray, squares: FloatArray
+) -> FloatArray:
     """Squared norms of the rows of columns start to stop."""
     n = len(X)
-    squares = np.zeros(n + REGISTERS)
-    tile = np.zeros((REGISTERS, TILE))
     for i in range(0, n, REGISTERS):
         for left in range(start, stop, TILE):
             width = min(TILE, stop - left)
@@ -41,11 +67,20 @@ def squared_norms(X: NDArray[Any], start: int, stop: int) -> NDArray[np.float64]
     return squares[:n]
 
 
-def norms_and_dots(X: NDArray[Any], y: NDArray[Any], start: int, stop: int) -> NDArray[np.float64]:
+@compilable(_two_sums)
+def norms_and_dots(
+    X: NDArray[Any],
+    y: NDArray[Any],
+    start: int,
+    stop: int,
+    tile: FloatArray,
+    wide: FloatArray,
+    squares: FloatArray,
+    dots: FloatArray,
+    sums: FloatArray,
+) -> FloatArray:
     """||x_i||^2 and <x_i, y> of every row, (m, 2), over columns start to stop."""
     m = len(X)
-    squares, dots = np.zeros(m + REGISTERS), np.zeros(m + REGISTERS)
-    tile, wide = np.zeros((REGISTERS, TILE)), np.zeros((1, TILE))
     for i in range(0, m, REGISTERS):
         for left in range(start, stop, TILE):
             width = min(TILE, stop - left)
@@ -65,17 +100,22 @@ def norms_and_dots(X: NDArray[Any], y: NDArray[Any], start: int, stop: int) -> N
                     target[c] = 0
             add_diagonal(tile, 0, tile, 0, squares, i)
             add_fan(tile, 0, wide, 0, dots, i)
-    sums = np.empty((m, 2))
     for i in range(m):
         sums[i, 0], sums[i, 1] = squares[i], dots[i]
     return sums
 
 
-def squared_offsets(X: NDArray[Any], a: NDArray[Any], start: int, stop: int) -> NDArray[np.float64]:
+@compilable(_one_sum)
+def squared_offsets(
+    X: NDArray[Any],
+    a: NDArray[Any],
+    start: int,
+    stop: int,
+    tile: FloatArray,
+    squares: FloatArray,
+) -> FloatArray:
     """Squared distances of the rows to a, of columns start to stop."""
     n = len(X)
-    squares = np.zeros(n + REGISTERS)
-    tile = np.zeros((REGISTERS, TILE))
     for i in range(0, n, REGISTERS):
         for left in range(start, stop, TILE):
             width = min(TILE, stop - left)
@@ -93,15 +133,22 @@ def squared_offsets(X: NDArray[Any], a: NDArray[Any], start: int, stop: int) -> 
     return squares[:n]
 
 
+@compilable(_blocks)
 def centred_gram(
-    X: NDArray[Any], A: NDArray[Any], reference: int, scale: float, start: int, stop: int
-) -> NDArray[np.float64]:
+    X: NDArray[Any],
+    A: NDArray[Any],
+    reference: int,
+    scale: float,
+    start: int,
+    stop: int,
+    tile: FloatArray,
+    sums: FloatArray,
+    G: FloatArray,
+) -> FloatArray:
     """Gram of (the rows of X, then A, minus row `reference`) / scale, columns start to stop."""
     (m, k), n = X.shape, len(X) + len(A)
     flat = X.reshape(-1)
     blocks = (n + REGISTERS - 1) // REGISTERS
-    tile = np.zeros((blocks * REGISTERS, TILE))
-    sums = np.zeros(blocks * (blocks + 1) // 2 * REGISTERS * REGISTERS)  # block by block
     line = LINE // X.itemsize  # columns
     pace = 2 * m * TILE // line // (blocks * (blocks + 1)) + 1  # lines asked for per block
     for left in range(start, stop, TILE):
@@ -129,7 +176,6 @@ def centred_gram(
                         row, column = row + 1, 0
                 add_grid(tile, i, tile, j, sums, at)
                 at += REGISTERS * REGISTERS
-    G = np.empty((n, n))
     at = 0
     for i in range(0, n, REGISTERS):
         for j in range(0, i + 1, REGISTERS):

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedsieve.aggregation._compiled import Kernel, summing_kernel
+from fedsieve.aggregation._compiled import PRODUCTS, Function, summing_kernel
 from fedsieve.aggregation._compiled_gram import centred_gram, norms_and_dots
 from fedsieve.aggregation._door import ClientWeights, FloatArray, Rows, normalised, numbers
 from fedsieve.aggregation._mixing import summed_columns
@@ -101,7 +101,8 @@ def _centred(X: Tensor, A: Tensor, reference: int, scale: float) -> FloatArray:
     """Gram of (the rows of X, then A, minus row `reference` of X) / scale."""
     if X.device.type != "cpu":
         return _on_device(X, A, reference, scale)
-    kernel = summing_kernel(centred_gram, X.numel() + A.numel())
+    n = len(X) + len(A)
+    kernel = summing_kernel(centred_gram, X.numel() + A.numel(), n / PRODUCTS)
     if kernel is None:
         return _by_blas(X.numpy(), A.numpy(), reference, scale)
     first, then = X.contiguous().numpy(), A.contiguous().numpy()
@@ -109,7 +110,7 @@ def _centred(X: Tensor, A: Tensor, reference: int, scale: float) -> FloatArray:
     def work(start: int, stop: int) -> FloatArray:
         return np.asarray(kernel(first, then, reference, scale, start, stop))
 
-    return summed(work, X.shape[1], len(X) + len(A))
+    return summed(work, X.shape[1], n)
 
 
 def _by_blas(X: NDArray[Any], A: NDArray[Any], reference: int, scale: float) -> FloatArray:
@@ -223,7 +224,7 @@ def weighted_sum(w: FloatArray, rows: Tensor) -> Tensor:
     return out
 
 
-def _in_own_threads(kernel: Kernel, w: FloatArray, rows: Tensor) -> Tensor:
+def _in_own_threads(kernel: Function, w: FloatArray, rows: Tensor) -> Tensor:
     """``w^T X`` without torch's threads, which would keep the next ones waiting: see `_threads`."""
     X = rows.numpy()
     out, w = np.empty(X.shape[1], X.dtype), w.astype(X.dtype)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 
-from fedsieve.aggregation._compiled import summing_kernel
+from fedsieve.aggregation._compiled import PRODUCTS, Arrays, compilable, summing_kernel
 from fedsieve.aggregation._compiled_gram import squared_norms
 from fedsieve.aggregation._door import FloatArray
 from fedsieve.aggregation._lanes import REGISTERS, add_rows
@@ -52,7 +52,8 @@ def mixed_blocks(
     rows = X.numpy()
     factors = np.diagonal(M).astype(rows.dtype)[:, None]
     alone = r == n and np.count_nonzero(M - np.diag(np.diagonal(M))) == 0  # rows are scaled only
-    kernel = None if alone else summing_kernel(mixed_columns, X.numel())
+    passes = r / PRODUCTS * (stop - start) / k
+    kernel = None if alone else summing_kernel(mixed_columns, X.numel(), passes)
     parts = list(blocks(start, stop, r + n))
     space = np.empty(r * (parts[0].stop - start), rows.dtype)
     for columns in parts:
@@ -87,17 +88,26 @@ def _summable(M: FloatArray) -> tuple[FloatArray, FloatArray]:
     return M / s, s
 
 
+def _a_tile(M: FloatArray, *_: Any) -> Arrays:
+    r, n = M.shape
+    W = np.zeros((r + REGISTERS, n))
+    W[:r] = M
+    return W, np.zeros((n, TILE)), np.zeros((REGISTERS, TILE))
+
+
+@compilable(_a_tile)
 def mixed_columns(
-    M: NDArray[Any], s: NDArray[Any], X: NDArray[Any], start: int, out: NDArray[Any]
+    M: FloatArray,
+    s: FloatArray,
+    X: NDArray[Any],
+    start: int,
+    out: NDArray[Any],
+    W: FloatArray,
+    tile: FloatArray,
+    sums: FloatArray,
 ) -> None:
     """Fill `out` with s M X from column `start` on."""
     (r, n), width = M.shape, out.shape[1]
-    W = np.zeros((r + REGISTERS, n))
-    for i in range(r):  # number by number: the compiler takes seconds over an assignment of arrays
-        for j in range(n):
-            W[i, j] = M[i, j]
-    tile = np.zeros((n, TILE))
-    sums = np.zeros((REGISTERS, TILE))
     for left in range(0, width, TILE):
         size = min(TILE, width - left)
         for j in range(n):  # through views: an index that might be negative costs the vector loop
@@ -112,6 +122,7 @@ def mixed_columns(
                     target[c] = s[row, 0] * source[c]
 
 
+@compilable()
 def summed_columns(
     w: NDArray[Any], X: NDArray[Any], out: NDArray[Any], start: int, stop: int
 ) -> None:

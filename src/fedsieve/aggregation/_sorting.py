@@ -57,32 +57,20 @@ def mean_of(ranks: Ranks, X: Tensor) -> Tensor:
     Returns:
         (k,) in the dtype and on the device of the stack; added up in float64.
     """
-    (n, k), (f, nearest) = X.shape, ranks
     kernel = _kernel(X)
-    if kernel is not None:
-        return _by_kernel(kernel, ranks, X)[0]
-    out = X.new_empty(k)
-
-    def work(start: int, stop: int) -> None:
-        for columns in blocks(start, stop, n, on_cpu=on_cpu):
-            out[columns] = _mean(_ranked(X[:, columns], _steps(n, f, nearest), n), f, nearest)
-
-    if on_cpu := X.device.type == "cpu":
-        in_threads(work, k, n)
-    else:
-        work(0, k)
-    return out
+    return _by_network(ranks, X) if kernel is None else _by_kernel(kernel, ranks, X)[0]
 
 
 def mean_of_finite(ranks: Ranks, X: Tensor) -> Tensor | None:
-    """`mean_of` a stack that need not be finite, in one reading of it.
+    """`mean_of` a stack that need not be finite, in one reading of it where it is compiled.
 
     Returns:
-        ``None`` if it is not finite, or if no compiled loop is there to tell.
+        ``None`` if it is not finite, or on a device.
     """
-    kernel = _kernel(X)
-    if kernel is None:
+    if X.device.type != "cpu":
         return None
+    if (kernel := _kernel(X)) is None:
+        return _by_network(ranks, X) if _finite(X) else None
     mean, finite = _by_kernel(kernel, ranks, X)
     return mean if finite else None
 
@@ -142,6 +130,27 @@ def _kernel(X: Tensor) -> _compiled.Kernel | None:
     if X.device.type != "cpu" or len(X) > LARGEST_COMPILED:
         return None
     return _compiled.kernel(_compiled.reduce_columns, X.numel())
+
+
+def _by_network(ranks: Ranks, X: Tensor) -> Tensor:
+    (n, k), (f, nearest) = X.shape, ranks
+    out = X.new_empty(k)
+
+    def work(start: int, stop: int) -> None:
+        for columns in blocks(start, stop, n, on_cpu=on_cpu):
+            out[columns] = _mean(_ranked(X[:, columns], _steps(n, f, nearest), n), f, nearest)
+
+    if on_cpu := X.device.type == "cpu":
+        in_threads(work, k, n)
+    else:
+        work(0, k)
+    return out
+
+
+def _finite(X: Tensor) -> bool:
+    """Whether all values on the CPU are; their norms would tell at three times the cost."""
+    n, k = X.shape
+    return all(bool(np.isfinite(X[:, columns].numpy()).all()) for columns in blocks(0, k, n))
 
 
 def _by_kernel(kernel: _compiled.Kernel, ranks: Ranks, X: Tensor) -> tuple[Tensor, bool]:
