@@ -89,6 +89,16 @@ def _hooked() -> nn.Module:
     return module
 
 
+def _patched() -> nn.Module:
+    module = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4))
+    module[1].forward = _twice_its_input
+    return module
+
+
+def _twice_its_input(x: torch.Tensor) -> torch.Tensor:
+    return 2 * x
+
+
 def _doubled(_module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
     return 2 * output
 
@@ -102,6 +112,7 @@ def _doubled(_module: nn.Module, _inputs: object, output: torch.Tensor) -> torch
         (_partly_frozen, False),
         (_frozen_head, False),
         (_hooked, False),
+        (_patched, False),
         (lambda: nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6), nn.Linear(6, 4)), False),
         (Reversed, False),
     ],

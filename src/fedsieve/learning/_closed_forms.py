@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from fedsieve.learning._plan import Plan
-from fedsieve.learning._taps import Taps
+from fedsieve.learning._taps import Record, Taps
 from fedsieve.learning._work import ROW_BYTES, Forward, Work, all_finite, chunks
+from fedsieve.learning._written_pass import WrittenPass
 from fedsieve.learning.flat import FlatModel
 
 
@@ -32,6 +33,7 @@ class ClosedForms:
         self.memory = memory
         self.taps = Taps(model.module, model.layout)
         self.taps.numbers_per_sample = numbers
+        self.written = WrittenPass(model, self.taps)
 
     def __reduce__(self) -> tuple[type[ClosedForms], tuple[FlatModel, Forward, int, int]]:
         # Taps belong to one module: in another process they are set up for its copy.
@@ -78,7 +80,8 @@ class ClosedForms:
         """Ranges lo..hi of samples, their projected gradients (hi - lo, k) and losses."""
         step = ROW_BYTES // (self.model.d * theta.element_size())
         for start, stop in chunks(len(x), self._per_pass):
-            factors, losses = self.taps.factors([self._run(theta, x[start:stop], y[start:stop])])
+            records = self._records(theta, x[start:stop], y[start:stop], [stop - start])
+            factors, losses = self.taps.factors(records)
             parts = factors if plan.mixes_layers else plan.apply(factors)
             for lo, hi in chunks(stop - start, step):
                 rows = torch.cat([part.rows(lo, hi) for part in parts], dim=1)
@@ -89,12 +92,7 @@ class ClosedForms:
         if len(work.x) == 0:
             work.sums.zero_()
             return
-        if theta.ndim == 1:
-            runs = [self._run(theta, work.x, work.y)]
-        else:
-            batches = zip(theta, work.x.split(work.counts), work.y.split(work.counts), strict=True)
-            runs = [self._run(own, x, y) for own, x, y in batches if len(x)]
-        factors, losses = self.taps.factors(runs)
+        factors, losses = self.taps.factors(self._records(theta, work.x, work.y, work.counts))
         parts = work.plan.apply(factors)
         groups = work.plan.groups(work.clip)
         norms = work.norms.new_zeros(len(groups), len(work.x))
@@ -123,6 +121,21 @@ class ClosedForms:
         self._pass(theta, rest)
         work.norms[good] = rest.norms
         work.factors.zero_()[good] = rest.factors
+
+    def _records(self, theta: Tensor, x: Tensor, y: Tensor, counts: Sequence[int]) -> list[Record]:
+        """Run forward and backward; of parameters (n, d), each row on its client's samples."""
+        if theta.ndim == 1:
+            theta, counts = theta.unsqueeze(0), [len(x)]
+        batches = zip(theta, x.split(counts), y.split(counts), strict=True)
+        if not self.written.covers(self.forward, x, y):
+            return [self.taps.record(self._run(*batch)) for batch in batches if len(batch[1])]
+        self.model.bind(theta[-1])
+        views = zip(*(view.unbind() for view in self.model.views(theta)), strict=True)
+        return [
+            self.written.record(own, *batch)
+            for own, (_, *batch) in zip(views, batches, strict=True)
+            if len(batch[0])
+        ]
 
     def _run(self, theta: Tensor, x: Tensor, y: Tensor) -> Callable[[], Tensor]:
         return lambda: self.forward(self.model.bind(theta), x, y)

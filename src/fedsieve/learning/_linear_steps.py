@@ -13,25 +13,15 @@ bookkeeping takes a tenth of what is left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fedsieve.learning._chain import walk, written
 from fedsieve.learning._work import Forward
 from fedsieve.learning.losses import cross_entropy
-
-Derivative = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-ACTIVATIONS: dict[type[nn.Module], Derivative] = {
-    nn.ReLU: lambda delta, _, out: torch.ops.aten.threshold_backward(delta, out, 0),
-    nn.Tanh: lambda delta, _, out: torch.ops.aten.tanh_backward(delta, out),
-    nn.Sigmoid: lambda delta, _, out: torch.ops.aten.sigmoid_backward(delta, out),
-    nn.Flatten: lambda delta, inputs, _: delta.view(inputs.shape),
-    nn.Identity: lambda delta, _inputs, _: delta,
-}
-"""Layers without parameters: delta by their outputs, inputs, outputs -> delta by their inputs."""
 
 
 class LinearSteps:
@@ -45,9 +35,7 @@ class LinearSteps:
     def __init__(self, layers: Sequence[nn.Module], forward: Forward) -> None:
         self._layers = layers
         self._forward = forward
-        self._written = forward.loss is cross_entropy and all(
-            type(layer) is nn.Linear or type(layer) in ACTIVATIONS for layer in layers
-        )
+        self._written = forward.loss is cross_entropy and written(layers)
 
     def step(self, x: Tensor, y: Tensor, lr: float) -> None:
         """Theta <- theta - lr g, with g the gradient of the mean loss of samples x, targets y."""
@@ -61,23 +49,18 @@ class LinearSteps:
 
     def _by_hand(self, x: Tensor, y: Tensor) -> list[tuple[nn.Linear, Tensor, Tensor]]:
         """Each linear layer with its inputs and deltas, from the written derivatives."""
-        with torch.no_grad():
-            reached = [x]
-            for layer in self._layers:
-                reached.append(layer(reached[-1]))
-            delta = reached[-1].softmax(1)  # of -log softmax(z)_y: softmax(z) - 1_y
-            delta.scatter_add_(1, y[:, None], delta.new_full((len(y), 1), -1.0))
-            first = next(i for i, layer in enumerate(self._layers) if type(layer) is nn.Linear)
-            found: list[tuple[nn.Linear, Tensor, Tensor]] = []
-            for i in range(len(self._layers) - 1, first - 1, -1):
-                layer, a, out = self._layers[i], reached[i], reached[i + 1]
-                if not isinstance(layer, nn.Linear):
-                    delta = ACTIVATIONS[type(layer)](delta, a, out)
-                    continue
-                found.append((layer, a, delta))
-                if i > first:
-                    delta = delta @ layer.weight
-        return found
+
+        def start(z: Tensor) -> Tensor:
+            delta = z.softmax(1)  # of -log softmax(z)_y: softmax(z) - 1_y
+            return delta.scatter_add_(1, y[:, None], delta.new_full((len(y), 1), -1.0))
+
+        return walk(
+            self._layers,
+            x,
+            forward=lambda layer, a: layer(a),
+            start=start,
+            backward=lambda layer, delta: delta @ layer.weight,
+        )
 
     def _by_autograd(self, x: Tensor, y: Tensor) -> list[tuple[nn.Linear, Tensor, Tensor]]:
         """The same for any loss and activations."""
@@ -101,35 +84,3 @@ class LinearSteps:
             losses, [out for _, _, out in reached], torch.ones_like(losses)
         )
         return [(layer, a, delta) for (layer, a, _), delta in zip(reached, deltas, strict=True)]
-
-
-def chain(module: nn.Module) -> list[nn.Module] | None:
-    """The module's layers in order; ``None`` if it is no chain whose parameters are all linear.
-
-    Nothing but `torch.nn` itself runs in such a chain, so nothing else can use the weights.
-    """
-    if type(module) is nn.Sequential:
-        layers: list[nn.Module] = []
-        for part in module:
-            inner = chain(part)
-            if inner is None:
-                return None
-            layers += inner
-        return None if _hooked(module) else layers
-    plain = type(module).__module__.startswith("torch.nn.modules.") and not list(module.children())
-    if not plain or _hooked(module):
-        return None
-    held = sum(1 for _ in module.parameters()) + sum(1 for _ in module.buffers())
-    trained = {name for name, p in module.named_parameters() if p is not None}
-    if type(module) is nn.Linear and "weight" in trained and held == len(trained):
-        return [module]
-    return None if held else [module]
-
-
-def _hooked(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-    )

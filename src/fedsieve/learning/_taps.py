@@ -8,7 +8,7 @@ the gradient of the model's input.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from fedsieve.learning.layout import Layout
 
 
 @dataclass(frozen=True)
-class _Tap:
+class Tap:
     """A layer, its form, and the position of each of its parameters in the layout."""
 
     name: str
@@ -32,11 +32,15 @@ class _Tap:
 
 
 @dataclass(frozen=True)
-class _Record:
-    """Of one run: per layer what went in and the derivative by what came out; the losses."""
+class Record:
+    """Of one run: per layer what went in and the derivative by what came out; the losses.
+
+    ``numbers_per_sample`` is how many go in and out of the layers for one sample.
+    """
 
     layers: dict[str, tuple[Tensor, Tensor]]
     losses: Tensor
+    numbers_per_sample: int
 
 
 class Taps:
@@ -47,6 +51,7 @@ class Taps:
         layout: Its table of parameters.
 
     Attributes:
+        taps: The layers that have parameters.
         numbers_per_sample: Numbers that go in and out of the layers for one sample; 0 before the
             first pass.
 
@@ -60,7 +65,7 @@ class Taps:
             raise NoClosedFormError("layers share a parameter (tied weights)")
         self._slots = layout.slots
         places = {slot.name: i for i, slot in enumerate(layout.slots)}
-        self._taps = list(_walk(module, "", places))
+        self.taps = list(_walk(module, "", places))
         self._handles: list[RemovableHandle] = []
         self._inputs: dict[str, Tensor] = {}
         self._outputs: dict[str, Tensor] = {}
@@ -70,10 +75,10 @@ class Taps:
     @property
     def without_form(self) -> list[str]:
         """Layers without a closed form of their own."""
-        return [f"{t.name} ({type(t.layer).__name__})" for t in self._taps if t.form is generic]
+        return [f"{t.name} ({type(t.layer).__name__})" for t in self.taps if t.form is generic]
 
     def __enter__(self) -> Taps:
-        for tap in self._taps:
+        for tap in self.taps:
             self._handles.append(tap.layer.register_forward_hook(self._hook(tap.name)))
         return self
 
@@ -81,23 +86,22 @@ class Taps:
         while self._handles:
             self._handles.pop().remove()
 
-    def factors(self, runs: Iterable[Callable[[], Tensor]]) -> tuple[list[Factor], Tensor]:
-        """Run the model on consecutive groups of samples and factor the per-sample gradients.
+    def factors(self, records: Sequence[Record]) -> tuple[list[Factor], Tensor]:
+        """Factor the per-sample gradients of consecutive groups of samples.
 
         Args:
-            runs: Each runs the module forward, with the parameters of its group, and gives the
-                losses of the group's samples.
+            records: What was recorded of each group.
 
         Returns:
             One factor per parameter tensor in the layout's order, and the losses of all samples.
 
         Raises:
-            NoClosedFormError: The forward pass does something that the closed forms do not cover.
+            NoClosedFormError: A layer that some of the groups use only.
         """
-        records = [self._record(run) for run in runs]
+        self.numbers_per_sample = self.numbers_per_sample or records[0].numbers_per_sample
         losses = _joined([record.losses for record in records])
         factors: list[Factor | None] = [None] * len(self._slots)
-        for tap in self._taps:
+        for tap in self.taps:
             pairs = [record.layers.get(tap.name) for record in records]
             reached = [pair for pair in pairs if pair is not None]
             if not reached:
@@ -120,7 +124,16 @@ class Taps:
             for factor, s in zip(factors, self._slots, strict=True)
         ], losses
 
-    def _record(self, run: Callable[[], Tensor]) -> _Record:
+    def record(self, run: Callable[[], Tensor]) -> Record:
+        """Run the model forward and backward.
+
+        Args:
+            run: Runs the module forward, with the parameters that it is to have, and gives the
+                losses of the samples.
+
+        Raises:
+            NoClosedFormError: The forward pass does something that the closed forms do not cover.
+        """
         self._inputs.clear()
         self._outputs.clear()
         self._recording = True
@@ -140,12 +153,11 @@ class Taps:
                 raise NoClosedFormError(f"layer {name!r} sees {a.shape[0]} rows for {size} samples")
             if delta is not None:
                 layers[name] = (a.detach(), delta)
-        if not self.numbers_per_sample:
-            kept = (*self._inputs.values(), *self._outputs.values())
-            self.numbers_per_sample = max(1, sum(t.numel() for t in kept) // size)
+        kept = (*self._inputs.values(), *self._outputs.values())
+        numbers = max(1, sum(t.numel() for t in kept) // size)
         self._inputs.clear()
         self._outputs.clear()
-        return _Record(layers, losses.detach())
+        return Record(layers, losses.detach(), numbers)
 
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def keep(_: nn.Module, args: Any, output: Any) -> None:
@@ -166,7 +178,7 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _walk(module: nn.Module, name: str, places: dict[str, int]) -> list[_Tap]:
+def _walk(module: nn.Module, name: str, places: dict[str, int]) -> list[Tap]:
     """The layers to tap: the outermost modules that hold parameters of their own."""
     if not any(True for _ in module.parameters(recurse=False)):
         return [
@@ -175,4 +187,4 @@ def _walk(module: nn.Module, name: str, places: dict[str, int]) -> list[_Tap]:
             for tap in _walk(part, f"{name}.{child}" if name else child, places)
         ]
     own = {p: places[f"{name}.{p}" if name else p] for p, _ in module.named_parameters()}
-    return [_Tap(name, module, form_of(module) or generic, own)]
+    return [Tap(name, module, form_of(module) or generic, own)]

@@ -107,9 +107,13 @@ class FlatModel:
                     part._buffers[name] = buffer.to(device)
 
     def views(self, theta: Tensor) -> list[Tensor]:
-        """The parameter tensors as views of ``theta``, in the layout's order."""
-        parts = torch.split_with_sizes(theta, [s.size for s in self.layout.slots])
-        return [part.view(s.shape) for part, s in zip(parts, self.layout.slots, strict=True)]
+        """The parameter tensors as views of ``theta``, in the layout's order.
+
+        Of rows (n, d) the tensors of all n, shaped (n, ...).
+        """
+        rows = theta.shape[:-1]
+        parts = torch.split_with_sizes(theta, [s.size for s in self.layout.slots], dim=-1)
+        return [part.view(rows + s.shape) for part, s in zip(parts, self.layout.slots, strict=True)]
 
     def named_views(self, theta: Tensor) -> dict[str, Tensor]:
         """Parameter name -> view of ``theta``."""

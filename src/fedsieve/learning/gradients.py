@@ -32,10 +32,11 @@ from fedsieve.learning._autograd import (
     mean_gradient,
     mean_gradients,
 )
+from fedsieve.learning._chain import chain
 from fedsieve.learning._choice import Choice, Method, Way
 from fedsieve.learning._choice import Loss as Loss
 from fedsieve.learning._closed_forms import ClosedForms
-from fedsieve.learning._linear_steps import LinearSteps, chain
+from fedsieve.learning._linear_steps import LinearSteps
 from fedsieve.learning._plan import Plan
 from fedsieve.learning._work import FEW, MOST, Forward, Work, all_finite
 from fedsieve.learning.clipping import Clip
