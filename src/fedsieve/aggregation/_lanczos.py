@@ -48,7 +48,7 @@ class Ritz:
 
 def unforeseen(G: FloatArray) -> FloatArray:
     """A start, (n,), that cannot be known before the rows are."""
-    seed = int.from_bytes(blake2b(np.ascontiguousarray(G), digest_size=16).digest(), "little")
+    seed = int.from_bytes(blake2b(G.tobytes(), digest_size=16).digest(), "little")
     fixed, drawn = (np.random.default_rng(s).normal(size=len(G)) for s in (0, seed))
     return np.asarray(fixed + NUDGE * drawn)
 
