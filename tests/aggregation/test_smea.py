@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedsieve.aggregation import SMEA
+from fedsieve.aggregation import SMEA, smea
 
 
 def top(X, p):
@@ -54,6 +54,29 @@ def test_the_first_of_equally_good_subsets_wins():
     assert chosen(np.array([[1.0], [0], [1], [0], [1], [0]]), 2) == brute_force(
         np.array([[1.0], [0], [1], [0], [1], [0]]), 2
     )
+
+
+def test_where_all_subsets_tie_hardly_any_costs_an_eigenvalue(monkeypatch):
+    asked = []
+    eigenvalues = smea._eigenvalues
+    monkeypatch.setattr(
+        smea, "_eigenvalues", lambda G, w, S: asked.append(len(S)) or eigenvalues(G, w, S)
+    )
+    for X in (np.eye(14), 1e10 * np.eye(14), np.zeros((14, 2)), np.full((14, 3), 7.0)):
+        assert chosen(X, 4) == list(range(10))
+    rng = np.random.default_rng(6)
+    for X in (np.linalg.qr(rng.normal(size=(14, 14)))[0], 0.1 * np.linalg.qr(np.eye(14) + 1)[0]):
+        assert chosen(X, 4) == list(range(10))
+    assert sum(asked) < 50
+
+
+@pytest.mark.parametrize("better", [0, 5, 13])
+def test_the_first_subset_is_no_answer_where_another_is_better(better):
+    X = np.eye(14)
+    X[better] *= 3
+    assert chosen(X, 4) == brute_force(X, 4)
+    X[better] /= 9  # all subsets with it are better, and tie
+    assert chosen(X, 4) == brute_force(X, 4)
 
 
 def test_many_subsets_in_several_chunks():

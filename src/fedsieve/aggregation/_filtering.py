@@ -6,8 +6,8 @@ covariance weighted by c: stop if lambda <= expansion * sigma^2, else take mass 
 lie far along v. How, is what the filters differ in.
 
 A turn takes a bounded number of products of the Gram with a vector (``_spectral``), so that no rows
-wear the server out: 1000 rows with f = 200, all of whose 400 turns are taken, cost two seconds of
-one core after the Gram at right angles to each other, and up to four where they are noise.
+wear the server out: 1000 rows with f = 200, all of whose 400 turns are taken, cost less than two
+seconds of one core after the Gram, be they noise or at right angles to each other.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ lambda_max(Sigma_S) is that of P_S A_S P_S / |q_S|^2, which every Rayleigh quoti
 below. A few power steps from the top direction of all rows, one matrix product for thousands of
 subsets, rule most of them out; only what could still beat or tie the best one gets an exact
 eigenvalue. The arg-min is therefore exact. The steps are taken with A less the middle of the
-spectrum, as rows of many coordinates spread almost alike in all directions. Where all subsets tie,
-as for rows at right angles of one length, none can be ruled out and each costs an eigenvalue.
+spectrum, as rows of many coordinates spread almost alike in all directions. As long as the first
+subset of all ties the best one, as it does where all tie, only what could beat it is asked for.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ALONE = 512  # subsets multiplied at a time
 POWER = 12  # steps; then an exact eigenvalue costs less than what another step would rule out
 BATCH = 256  # exact eigenvalues between two looks at what is left to do
 NEAR = 0.999  # part of the middle of a spectrum; all of it would leave equal eigenvalues rounding
-TINY = 1e-300  # keeps 0 / 0 at 0
+TINY = 1e-300  # keeps 0 / 0 at 0, and makes 0 more than enough
 TIE = 1e-12  # eigenvalues this close, relatively, are one; the first subset wins
 
 
@@ -102,24 +102,33 @@ class SMEA(GramRule):
 
 def _narrowest(G: FloatArray, w: FloatArray, f: int) -> NDArray[np.bool_]:
     """The subset of all but f rows whose weighted covariance has the smallest top eigenvalue."""
-    guess = _greedy(G, w, f)
-    least = float(_eigenvalues(G, w, guess[None])[0])
+    guess, first = _greedy(G, w, f), np.arange(len(w)) < len(w) - f
+    least, of_first = map(float, _eigenvalues(G, w, np.stack([guess, first])))
     rounding = ROUNDING * float((w * guess) @ np.abs(np.diagonal(G)) / w[guess].sum())
     ties = [(least, guess)]  # then in the order of the subsets
+    least = min(least, of_first)
+
+    def tie() -> float:
+        return least * (1 + TIE) + rounding
+
+    def enough() -> float:
+        return least * (1 - TIE) - rounding - TINY if of_first <= tie() else tie()
+
     for subsets in _subsets(len(w), f):
         values = np.full(len(subsets), np.inf)
-        bounds = _lower_bounds(G, w, subsets, least * (1 + TIE) + rounding)
+        bounds = _lower_bounds(G, w, subsets, enough())
         order = np.argsort(bounds, kind="stable")
         for start in range(0, len(order), BATCH):
             ask = order[start : start + BATCH]
-            ask = ask[bounds[ask] <= least * (1 + TIE) + rounding]
+            ask = ask[bounds[ask] <= enough()]
             if len(ask) == 0:
                 break
             values[ask] = _eigenvalues(G, w, subsets[ask])
             least = min(least, float(values[ask].min()))
-        good = np.flatnonzero(values <= least * (1 + TIE) + rounding)
+        good = np.flatnonzero(values <= tie())
         ties += [(float(values[i]), subsets[i]) for i in good]
-    return next(S for value, S in reversed(ties) if value <= least * (1 + TIE) + rounding)
+    ties.append((of_first, first))
+    return next(S for value, S in reversed(ties) if value <= tie())
 
 
 def _lower_bounds(
