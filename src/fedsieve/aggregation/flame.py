@@ -41,8 +41,10 @@ from fedsieve.registry import register
 class FLAME(BlockRule):
     """FLAME: clips the majority cluster of directions to the median norm, and may add noise.
 
-    The cluster does not depend on f. With client weights, the mean is weighted; cluster and median
-    norm count every client alike.
+    The cluster does not depend on f. Short messages that point the way of the others belong to it,
+    so that the error is bounded by the honest messages' length, not by their spread: it lacks
+    `Facts.ROBUST`. With client weights, the mean is weighted; cluster and median norm count every
+    client alike.
 
     Args:
         f: Number of Byzantine clients, 2f < n.
@@ -61,7 +63,7 @@ class FLAME(BlockRule):
 
     lambda_: float = 0.0
     seed: int = 0
-    lacks: ClassVar[Facts] = Facts.TRANSLATES | Facts.CONVEX | Facts.AVERAGES
+    lacks: ClassVar[Facts] = Facts.TRANSLATES | Facts.CONVEX | Facts.AVERAGES | Facts.ROBUST
 
     def __post_init__(self) -> None:
         super().__post_init__()
