@@ -10,7 +10,7 @@ from fedsieve.registry import components
 ABOUT_CLASSES = {
     part.name: "flip" if issubclass(part.factory, DataAttack) else "aim at"
     for part in components("attack")
-    if isinstance(part.factory, type) and issubclass(part.factory, DataAttack | Backdoor)
+    if part.name != "none" and issubclass(part.factory, DataAttack | Backdoor)
 }
 
 
