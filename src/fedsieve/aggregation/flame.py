@@ -120,7 +120,8 @@ def cosine_distances(G: FloatArray) -> tuple[FloatArray, FloatArray]:
     product = norms[:, None] * norms
     inner = G[:-1, :-1] - G[-1, :-1, None] - G[-1, :-1] + G[-1, -1]
     safe = np.where(product > 0, product, 1)
-    gap = (relative[:, None] - relative) / np.where(product > 0, norms[:, None] + norms, 1)
+    gap = np.zeros_like(D)  # not read where a length is 0: beside it a far row's would overflow
+    np.divide(relative[:, None] - relative, norms[:, None] + norms, out=gap, where=product > 0)
     c = np.where(product > D, (D - gap**2) / (2 * safe), 1 - inner / safe)
     c = np.where(product > 0, np.clip(c, 0, 2), 1.0)
     np.fill_diagonal(c, 0)
