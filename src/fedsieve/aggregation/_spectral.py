@@ -32,6 +32,7 @@ from scipy.linalg.lapack import dsyevr
 from fedsieve.aggregation._door import FloatArray
 
 ROUNDING = 1e-15  # a variance below this part of the squared norms is the rounding of G
+SQUARABLE = 1e100  # of sums of a thousand such squares float64 still has room
 DENSE = 256  # rows up to which LAPACK is as fast as Lanczos
 RESIDUAL = 1e-14  # part of lambda below which float64 tells a Ritz pair from an eigenpair no more
 LOOK = 64  # steps of Lanczos after which it is seen whether there is a top
@@ -110,6 +111,8 @@ def _dense(G: FloatArray, q: FloatArray) -> tuple[float, FloatArray]:
 
 def _lanczos(G: FloatArray, q: FloatArray) -> tuple[float, FloatArray]:
     """Lanczos' method, fully reorthogonalised; staying orthogonal to q does the work of P."""
+    peak = float((q * q * np.abs(np.diagonal(G))).max())
+    unit = 1.0 if peak < SQUARABLE else 1 / peak  # vectors of such numbers are squared below
     V = np.empty((min(STEPS, len(q)), len(q)))
     V[0] = q
     alpha: list[float] = []
@@ -130,9 +133,9 @@ def _lanczos(G: FloatArray, q: FloatArray) -> tuple[float, FloatArray]:
         if j > 1:
             beta.append(left)
         V[j] = r / left
-        r = q * dsymv(1.0, G.T, q * V[j])  # the transpose lies as Fortran wants it
+        r = q * dsymv(unit, G.T, q * V[j])  # the transpose lies as Fortran wants it
         alpha.append(float(V[j] @ r))
         r -= alpha[-1] * V[j]
         if j > 1:
             r -= beta[-1] * V[j - 1]
-    return float(values[0]), s[:, 0] @ V[1:j]
+    return float(values[0]) / unit, s[:, 0] @ V[1:j]
