@@ -1,4 +1,4 @@
-"""More clients than LAPACK is asked about (see ``_spectral``), and rows as far as the door lets in."""
+"""More clients than LAPACK is asked about, and rows as far as the door lets in."""
 
 import numpy as np
 import pytest
