@@ -26,9 +26,10 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import tomli_w
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from fedsieve.experiments import checks, toml
+from fedsieve.experiments import attacks, checks, toml
 from fedsieve.experiments.arena import shared
 from fedsieve.experiments.config import Config
+from fedsieve.experiments.sections.attack import Attack
 from fedsieve.experiments.words import Count, Section, Strength
 from fedsieve.learning.datasets import DataError, sources
 from fedsieve.registry import component, components
@@ -286,13 +287,21 @@ class Plan:
         values["name"] = str(cell)
         values["seed"] = cell.seed
         values["federation"]["byzantine"] = cell.f
-        attack = shared.of_attack(self.setup.attack, cell.attack, self.setup.arena.strengths)
+        attack = self._attack(cell.attack)
         values["attack"] = attack.model_dump(mode="json", exclude_none=True)
         aggregation = shared.of_rule(self.setup.aggregation, (pre, rule))
         values["aggregation"] = aggregation.model_dump(mode="json", exclude_none=True)
         if not _needs_root(rule):
             values["aggregation"].pop("root_records", None)
         return toml.parse(values)
+
+    @property
+    def backdoors(self) -> tuple[Attack, ...]:
+        """The settings of the attacks that are backdoors."""
+        return tuple(self._attack(name) for name in self.attacks if attacks.is_backdoor(name))
+
+    def _attack(self, name: str) -> Attack:
+        return shared.of_attack(self.setup.attack, name, self.setup.arena.strengths)
 
     def dump(self) -> str:
         """The plan as TOML, complete; loading it again gives an equal one."""
