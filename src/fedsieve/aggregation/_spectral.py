@@ -32,12 +32,12 @@ from scipy.linalg.lapack import dsyevr
 from fedsieve.aggregation._door import FloatArray
 
 ROUNDING = 1e-15  # a variance below this part of the squared norms is the rounding of G
-SQUARABLE = 1e100  # of sums of a thousand such squares float64 still has room
 DENSE = 256  # rows up to which LAPACK is as fast as Lanczos
 RESIDUAL = 1e-14  # part of lambda below which float64 tells a Ritz pair from an eigenpair no more
 LOOK = 64  # steps of Lanczos after which it is seen whether there is a top
 FLAT = 1e-5  # part of lambda: a larger residual then has the top hidden among others as high
 STEPS = 160  # at most; more than what the noise of 1000 rows in 3000 dimensions takes
+SQUARABLE = 1e100  # of sums of a thousand such squares float64 still has room
 NEAR_TIE = 1e-12  # relative: rows as far as the farthest up to this may be so up to rounding
 HEARD = 0.95  # part of the rows that weigh something, below which the others are left out
 
@@ -66,6 +66,10 @@ def spread(G: FloatArray, w: FloatArray) -> Spread:
     """
     tau, q = np.zeros(len(w)), np.sqrt(w)
     squares = np.diagonal(G)
+    if (peak := float((w * np.abs(squares)).max())) > SQUARABLE:
+        unit = 2.0 ** np.frexp(peak)[1]  # rounds nothing
+        along = spread(G / unit, w)
+        return replace(along, variance=along.variance * unit, tau=along.tau * unit)
     rounding = ROUNDING * float(w @ np.abs(squares))
     if w @ squares - w @ G @ w <= rounding:  # the trace of M, no less than lambda
         return Spread(0.0, tau, none=True)
@@ -111,8 +115,6 @@ def _dense(G: FloatArray, q: FloatArray) -> tuple[float, FloatArray]:
 
 def _lanczos(G: FloatArray, q: FloatArray) -> tuple[float, FloatArray]:
     """Lanczos' method, fully reorthogonalised; staying orthogonal to q does the work of P."""
-    peak = float((q * q * np.abs(np.diagonal(G))).max())
-    unit = 1.0 if peak < SQUARABLE else 1 / peak  # vectors of such numbers are squared below
     V = np.empty((min(STEPS, len(q)), len(q)))
     V[0] = q
     alpha: list[float] = []
@@ -133,9 +135,9 @@ def _lanczos(G: FloatArray, q: FloatArray) -> tuple[float, FloatArray]:
         if j > 1:
             beta.append(left)
         V[j] = r / left
-        r = q * dsymv(unit, G.T, q * V[j])  # the transpose lies as Fortran wants it
+        r = q * dsymv(1.0, G.T, q * V[j])  # the transpose lies as Fortran wants it
         alpha.append(float(V[j] @ r))
         r -= alpha[-1] * V[j]
         if j > 1:
             r -= beta[-1] * V[j - 1]
-    return float(values[0]) / unit, s[:, 0] @ V[1:j]
+    return float(values[0]), s[:, 0] @ V[1:j]
