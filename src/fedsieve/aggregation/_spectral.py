@@ -37,9 +37,9 @@ RESIDUAL = 1e-14  # part of lambda below which float64 tells a Ritz pair from an
 LOOK = 64  # steps of Lanczos after which it is seen whether there is a top
 FLAT = 1e-5  # part of lambda: a larger residual then has the top hidden among others as high
 STEPS = 160  # at most; more than what the noise of 1000 rows in 3000 dimensions takes
-SQUARABLE = 1e100  # of sums of a thousand such squares float64 still has room
 NEAR_TIE = 1e-12  # relative: rows as far as the farthest up to this may be so up to rounding
 HEARD = 0.95  # part of the rows that weigh something, below which the others are left out
+SQUARABLE = 1e100  # of sums of a thousand such squares float64 still has room
 
 
 @dataclass(frozen=True, eq=False)

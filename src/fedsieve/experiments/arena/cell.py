@@ -6,20 +6,22 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedsieve.experiments import pieces
 from fedsieve.experiments.arena.plan import NO_ATTACK
 from fedsieve.experiments.build import Built, Objects, build
 from fedsieve.experiments.config import Config
 from fedsieve.experiments.run_directory import Metrics
-from fedsieve.experiments.sections.attack import Attack
 from fedsieve.experiments.summary import summarise
 from fedsieve.experiments.words import CUSTOM
 from fedsieve.learning.data import Dataset
 from fedsieve.learning.flat import FlatModel
 from fedsieve.privacy import BudgetExceededError
 from fedsieve.simulation.loop import Simulation
+
+if TYPE_CHECKING:
+    from fedsieve.experiments.sections.attack import Attack
 
 DONE, UNDEFINED, FAILED = "done", "not defined", "failed"
 """How a run ends: with figures; before it begins, because it makes no sense; or in an error."""
