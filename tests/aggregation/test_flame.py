@@ -86,3 +86,10 @@ def test_noise_has_the_stated_size_and_seed():
 def test_arguments_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}=.* must be"):
         FLAME(f=1, **wrong)
+
+
+def test_a_far_row_beside_rows_of_length_zero_overflows_nothing():
+    stack = torch.full((9, 3), 1e-44)
+    stack[:2], stack[2] = 1e38, 0.0
+    out = FLAME(f=2)(stack)  # a warning would be an error
+    assert out.abs().max() <= 1e-44

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedsieve.aggregation import RobustLearningRate
+from fedsieve.aggregation import RobustLearningRate, TooManyFaultyClients
 
 
 def turned(X, theta):
@@ -66,8 +66,10 @@ def test_theta_must_be_in_reach():
 
 
 def test_weights_with_which_f_clients_reach_theta_are_refused():
-    with pytest.raises(ValueError, match=r"f=1 heaviest clients hold 2\.2 votes; .* theta=2"):
-        RobustLearningRate(f=1)(torch.ones(5, 2), weights=[44, 14, 14, 14, 14])
+    rule, message = RobustLearningRate(f=1), "f=1 heaviest of 5 clients hold 0.44 of the weight"
+    assert rule.weight_limit(5) == 2 / 5
+    with pytest.raises(TooManyFaultyClients, match=message):  # which a run survives
+        rule(torch.ones(5, 2), weights=[44, 14, 14, 14, 14])
 
 
 def test_has_no_kappa():

@@ -26,7 +26,7 @@ Vector = Tensor | NDArray[np.floating]
 ClientWeights = Vector | Sequence[float]
 KINDS = (torch.float32, torch.float64, np.dtype(np.float32), np.dtype(np.float64))
 
-GROSS = 1e100  # squared, and multiplied by another such square, it still fits a float64
+GROSS = 1e100  # its square, and that times another such length, still fit a float64
 MODEST = 1e15  # norms in [1/MODEST, MODEST] are trusted as float32 and need no rescaling
 
 
@@ -198,7 +198,7 @@ def normalised(weights: ClientWeights, n: int) -> FloatArray:
     p = numbers(weights, "weights")
     if p.shape != (n,):
         raise ValueError(f"weights have shape {p.shape}; allowed is ({n},), one per client")
-    if not np.isfinite(p).all() or p.min() < 0 or p.max() == 0:
+    if n == 0 or not np.isfinite(p).all() or p.min() < 0 or p.max() == 0:
         raise ValueError(f"weights={p} must be finite and >= 0, with at least one > 0")
     p = p / p.max()  # first, so that the sum cannot overflow
     return np.asarray(p / p.sum())

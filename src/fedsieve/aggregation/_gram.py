@@ -22,7 +22,14 @@ from torch import Tensor
 
 from fedsieve.aggregation._compiled import PRODUCTS, Function, summing_kernel
 from fedsieve.aggregation._compiled_gram import centred_gram, norms_and_dots
-from fedsieve.aggregation._door import ClientWeights, FloatArray, Rows, normalised, numbers
+from fedsieve.aggregation._door import (
+    GROSS,
+    ClientWeights,
+    FloatArray,
+    Rows,
+    normalised,
+    numbers,
+)
 from fedsieve.aggregation._mixing import summed_columns
 from fedsieve.aggregation._sorting import blocks
 from fedsieve.aggregation._threads import added, in_threads, summed
@@ -278,7 +285,10 @@ class GramRule(Rule):
         self._check_heard(len(heard), n)
         if len(heard) < n:
             G = G[np.ix_(heard, heard)]
-        told[heard] = self._solve(G, 0, None if share is None else share[heard])
+        peak = float(np.abs(G).max())
+        scale = peak**0.5 if peak > GROSS**2 else 1.0  # sums of such products would overflow
+        rule, share = self._at(scale), None if share is None else share[heard]
+        told[heard] = rule._solve(G / scale**2 if scale > 1 else G, 0, share)
         return torch.from_numpy(told)
 
     def _at(self, scale: float) -> GramRule:  # noqa: ARG002

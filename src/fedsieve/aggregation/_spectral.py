@@ -39,6 +39,7 @@ FEW = 24  # steps at most of a filter that has spent its budget
 BUDGET = 4000 * 1000 * (1000 + SMALL)  # 4000 products for 1000 rows, under half a second
 NEAR_TIE = 1e-12  # relative: rows as far as the farthest up to this may be so up to rounding
 HEARD = 0.95  # part of the rows that weigh something, below which the others are left out
+SQUARABLE = 1e100  # of sums of a thousand such squares float64 still has room
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +72,10 @@ def spread(
     """
     tau, q = np.zeros(len(w)), np.sqrt(w)
     squares = np.diagonal(G)
+    if (peak := float((w * np.abs(squares)).max())) > SQUARABLE:
+        unit = 2.0 ** np.frexp(peak)[1]  # rounds nothing
+        along = spread(G / unit, w)
+        return replace(along, variance=along.variance * unit, tau=along.tau * unit)
     rounding = ROUNDING * float(w @ np.abs(squares))
     if w @ squares - w @ G @ w <= rounding:  # the trace of M, no less than lambda
         return Spread(0.0, tau, none=True)

@@ -70,6 +70,11 @@ class Bucketing(PreAggregator):
         """ceil(n/s)."""
         return -(-n // self.s)
 
+    @property
+    def gathers(self) -> int:
+        """The s messages of a bucket may all be heavy ones."""
+        return self.s
+
     def mixing(self, seen: Products) -> tuple[FloatArray, FloatArray | None]:
         """M_bi = 1/|b| for the messages i in bucket b, or p_i over the bucket's weight."""
         m = seen.m

@@ -41,8 +41,10 @@ from fedsieve.registry import register
 class FLAME(BlockRule):
     """FLAME: clips the majority cluster of directions to the median norm, and may add noise.
 
-    The cluster does not depend on f. With client weights, the mean is weighted; cluster and median
-    norm count every client alike.
+    The cluster does not depend on f. Short messages that point the way of the others belong to it,
+    so that the error is bounded by the honest messages' length, not by their spread: it lacks
+    `Facts.ROBUST`. With client weights, the mean is weighted; cluster and median norm count every
+    client alike.
 
     Args:
         f: Number of Byzantine clients, 2f < n.
@@ -61,7 +63,7 @@ class FLAME(BlockRule):
 
     lambda_: float = 0.0
     seed: int = 0
-    lacks: ClassVar[Facts] = Facts.TRANSLATES | Facts.CONVEX | Facts.AVERAGES
+    lacks: ClassVar[Facts] = Facts.TRANSLATES | Facts.CONVEX | Facts.AVERAGES | Facts.ROBUST
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -118,7 +120,8 @@ def cosine_distances(G: FloatArray) -> tuple[FloatArray, FloatArray]:
     product = norms[:, None] * norms
     inner = G[:-1, :-1] - G[-1, :-1, None] - G[-1, :-1] + G[-1, -1]
     safe = np.where(product > 0, product, 1)
-    gap = (relative[:, None] - relative) / np.where(product > 0, norms[:, None] + norms, 1)
+    gap = np.zeros_like(D)  # not read where a length is 0: beside it a far row's would overflow
+    np.divide(relative[:, None] - relative, norms[:, None] + norms, out=gap, where=product > 0)
     c = np.where(product > D, (D - gap**2) / (2 * safe), 1 - inner / safe)
     c = np.where(product > 0, np.clip(c, 0, 2), 1.0)
     np.fill_diagonal(c, 0)

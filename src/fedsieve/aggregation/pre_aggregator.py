@@ -81,6 +81,11 @@ class PreAggregator(ABC):
         """How many rows it makes of n messages."""
         return n
 
+    @property
+    def gathers(self) -> int:
+        """How many times the share of f messages any f of its rows can hold, at most."""
+        return 1
+
     def for_round(self, seed: int) -> Self:
         """This with the public draws of one round, where it draws."""
         return of_round(self, seed, None)
@@ -171,6 +176,11 @@ class Chain(PreAggregator):
     def rows(self, n: int) -> int:
         """What the second makes of the first's."""
         return self.second.rows(self.first.rows(n))
+
+    @property
+    def gathers(self) -> int:
+        """The product of both."""
+        return self.first.gathers * self.second.gathers
 
     def for_round(self, seed: int) -> Self:
         """Both with the round's draws."""

@@ -45,8 +45,8 @@ class RobustLearningRate(Coordinatewise):
             the number of rows left.
 
     Raises:
-        ValueError: ``theta`` is not an integer > f; at the first use theta > n, or weights with
-            which f clients reach theta.
+        ValueError: ``theta`` is not an integer > f; at the first use theta > n.
+        TooManyFaultyClients: At the call, weights with which f clients reach theta.
 
     Example:
         >>> RobustLearningRate(f=1, theta=3)(torch.tensor([[1.0, 1.0], [2.0, 2.0], [3.0, -6.0]]))
@@ -71,18 +71,22 @@ class RobustLearningRate(Coordinatewise):
         if self.theta is not None and self.theta > n:
             raise ValueError(f"theta={self.theta} must be at most n={n}")
 
+    def weight_limit(self, n: int) -> float:
+        """theta/n, and at most 1/2: f clients must not be believed by their own votes."""
+        return min(0.5, self._votes(n, self.f) / n)
+
     def kappa(self, n: int) -> float | None:  # noqa: ARG002
         """None: lengths are not bounded, and disagreement turns the mean around."""
         return None
 
+    def _votes(self, n: int, f: int) -> int:
+        """The theta for n clients of which f may be Byzantine."""
+        return f + 1 if self.theta is None else min(self.theta, n)
+
     def _reduce(self, X: Tensor, f: int, share: FloatArray | None) -> Tensor:
         n = len(X)
-        theta = f + 1 if self.theta is None else min(self.theta, n)
-        if share is not None and (held := n * largest_share(share, n, f)) >= theta:
-            raise ValueError(
-                f"weights: the f={f} heaviest clients hold {held:.3g} votes; "
-                f"allowed is less than theta={theta} (cap the weights)"
-            )
+        theta = self._votes(n, f)
+        largest_share(share, n, f, min(0.5, theta / n))
         mean = weighted_sum(np.full(n, 1 / n) if share is None else share, X)
         believed = sign_votes(X, share).abs_() >= theta - ROUNDING
         return torch.where(believed, mean, -mean)

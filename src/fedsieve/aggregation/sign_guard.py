@@ -44,8 +44,9 @@ ROUNDING = 1e-12  # of shares of signs, which lie in [0, 1]
 class SignGuard(BlockRule):
     """SignGuard: keeps messages of ordinary length and ordinary signs, clipped to the median norm.
 
-    The filters do not depend on f. With client weights, the mean is weighted; the filters count
-    every client alike.
+    The filters do not depend on f. Messages of ordinary signs down to L times the median norm pass
+    them, so that the error is bounded by the honest messages' length, not by their spread: it lacks
+    `Facts.ROBUST`. With client weights, the mean is weighted; the filters count every client alike.
 
     Args:
         f: Number of Byzantine clients, 2f < n.
@@ -68,7 +69,7 @@ class SignGuard(BlockRule):
     R: float = 3.0
     fraction: float = 0.1
     seed: int = 0
-    lacks: ClassVar[Facts] = Facts.TRANSLATES | Facts.CONVEX | Facts.AVERAGES
+    lacks: ClassVar[Facts] = Facts.TRANSLATES | Facts.CONVEX | Facts.AVERAGES | Facts.ROBUST
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -68,6 +68,10 @@ def aggregate_blocks(
         >>> aggregate_blocks(Median(f=1), layers).vector
         tensor([2., 4., 0.])
     """
+    if not isinstance(rule, Rule):
+        raise ValueError(
+            f"{rule!r} is no rule that takes blocks; allowed are rules, composed or not"
+        )
     if isinstance(blocks, Iterator):
         raise ValueError("blocks can be iterated over only once; allowed is a list or the like")
     norms, k = _norms(blocks)

@@ -36,6 +36,14 @@ def settings(attack: Settings) -> list[str]:
     return [key for key in dict.fromkeys(arguments) if key in known]
 
 
+def is_backdoor(name: str) -> bool:
+    """Whether the attack of this name is judged by its success rate."""
+    from fedsieve.poisoning import Backdoor  # only now: torch loads slowly
+
+    factory = component("attack", name).factory
+    return isinstance(factory, type) and issubclass(factory, Backdoor)
+
+
 def attack(config: Config) -> Attack | None:
     """The named attack; ``None`` if there is none.
 

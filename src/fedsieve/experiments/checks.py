@@ -261,6 +261,7 @@ def weights_fit(config: Config, rule: Rule) -> None:
         ValueError: The rule hears none, or with the caps that are allowed.
     """
     from fedsieve.aggregation import Facts
+    from fedsieve.aggregation.pre_aggregator import Mixed
 
     if config.aggregation.weights != "sizes":
         return
@@ -270,14 +271,16 @@ def weights_fit(config: Config, rule: Rule) -> None:
             "aggregation.weights='equal', or a rule of the package, all of which have one"
         )
     n, f, cap = config.federation.cohort, rule.f, config.aggregation.weight_cap
-    if cap is None or not f or rule.breakdown(n) > (n - 1) // 2:  # it needs no majority
+    rows, s = (rule.pre.rows(n), rule.pre.gathers) if isinstance(rule, Mixed) else (n, 1)
+    if cap is None or not f or rule.breakdown(n) > (rows - 1) // 2:  # it needs no majority
         return
     limit = rule.weight_limit(n)
-    if f * cap >= limit * n:
+    if f * s * cap >= limit * n:
+        what = "they may claim" if s == 1 else f"{f} rows made of {s} messages each may hold"
         raise ValueError(
             f"aggregation.weight_cap={cap:g} with f={f} of {n} messages: whatever these f clients "
-            f"hold, they may claim {min(f * cap / n, 1):.3g} of the weight; "
-            f"allowed is 1 <= aggregation.weight_cap < {limit * n / f:g}"
+            f"hold, {what} {min(f * s * cap / n, 1):.3g} of the weight; "
+            f"allowed is 1 <= aggregation.weight_cap < {limit * n / (f * s):g}"
         )
 
 
@@ -314,10 +317,10 @@ def fits_data(config: Config, *, task: str, owners: bool) -> None:
     if task != "regression":
         return
     name = config.attack.name
-    if name != "none" and not name.startswith("custom:") and relabels(name):
+    if name != "none" and not name.startswith("custom:") and (use := _use_of_classes(name)):
         raise ValueError(
             f"attack.name={name!r}: data.name={config.data.name!r} is a regression and has no "
-            "classes to flip; choose another attack"
+            f"classes to {use}; choose another attack"
         )
     if config.data.partition in ("dirichlet", "shards", "gamma", "extreme"):
         raise ValueError(
@@ -326,12 +329,14 @@ def fits_data(config: Config, *, task: str, owners: bool) -> None:
         )
 
 
-def relabels(attack: str) -> bool:
-    """Whether the attack of this name changes labels."""
-    from fedsieve.poisoning import DataAttack
+def _use_of_classes(attack: str) -> str | None:
+    """What the attack of this name does with classes, ``None`` if nothing."""
+    from fedsieve.poisoning import Backdoor, DataAttack
 
     factory = component("attack", attack).factory
-    return isinstance(factory, type) and issubclass(factory, DataAttack)
+    uses: dict[type, str] = {DataAttack: "flip", Backdoor: "aim at"}
+    kinds = factory.__mro__ if isinstance(factory, type) else ()
+    return next((uses[kind] for kind in kinds if kind in uses), None)
 
 
 def fits_model(config: Config, facts: Facts) -> None:

@@ -120,11 +120,16 @@ class Simulation:
         accuracy, loss = self._over_models(self.job.evaluate)
         row: Row = {"accuracy": accuracy, "loss": loss}
         if (success := self.job.attack_success) is not None:
-            (row["attack_success_rate"],) = self._over_models(lambda theta: (success(theta),))
+            row["attack_success_rate"] = self.average(success)
         if self.job.ledger is not None:
             self.guarantee = self.job.ledger.guarantee(rounded=rounded)
             row["epsilon"] = self.guarantee.epsilon
         return row
+
+    def average(self, measure: Callable[[Tensor], float]) -> float:
+        """A figure of the model now, averaged over the honest clients where each has its own."""
+        (figure,) = self._over_models(lambda theta: (measure(theta),))
+        return figure
 
     def checkpoint(self) -> Checkpoint:
         """The state between two rounds, as views: save it before the next step."""

@@ -143,7 +143,17 @@ class Board:
         values = tuple(math.nan if s.quality is None else float(s.quality) for s in scores)
         rates = tuple(float(s.success) for s in scores if s.success is not None)
         success = Sample(rates if len(rates) == len(scores) else ())
+        if not f:
+            success = self.unattacked(rule, attack, f)
         return Entry(values, DONE, "", skipped, seconds, success)
+
+    def unattacked(self, rule: str, backdoor: str, f: int) -> Sample:
+        """The backdoor's success rate where nobody attacks; empty unless all seeds told it."""
+        seeds = self.plan.setup.arena.seeds
+        quiet = [self.scores.get(Cell(rule, NO_ATTACK, f, seed), Score(PENDING)) for seed in seeds]
+        rates = [(score.unattacked or {}).get(backdoor) for score in quiet]
+        told = tuple(rate for rate in rates if rate is not None)
+        return Sample(told if len(told) == len(seeds) else ())
 
     @cached_property
     def backdoors(self) -> tuple[str, ...]:

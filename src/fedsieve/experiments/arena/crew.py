@@ -16,6 +16,7 @@ from fedsieve.experiments import pieces
 from fedsieve.experiments.arena.cell import FAILED, AbandonedError, Score, play
 from fedsieve.experiments.arena.plan import Cell
 from fedsieve.experiments.config import Config
+from fedsieve.experiments.sections.attack import Attack
 from fedsieve.simulation.processes import (
     Processes,
     WorkerError,
@@ -37,14 +38,15 @@ class Crew(Processes):
     Args:
         processes: How many, at least 1.
         data: A configuration that names the data set of all runs.
+        backdoors: Those whose rate is measured where nobody attacks.
     """
 
-    def __init__(self, processes: int, data: Config) -> None:
+    def __init__(self, processes: int, data: Config, backdoors: Sequence[Attack] = ()) -> None:
         super().__init__(_serve)
-        self._data = data
+        self._told = data, tuple(backdoors)
         try:
             with _one_thread_each():
-                self._start(processes, data)
+                self._start(processes, *self._told)
         except BaseException:
             self.kill()
             raise
@@ -92,7 +94,7 @@ class Crew(Processes):
     def _replace(self, i: int) -> None:
         self._pipes[i].close()
         with _one_thread_each(), interrupts_held():
-            self._processes[i], self._pipes[i] = self._started(i, self._data)
+            self._processes[i], self._pipes[i] = self._started(i, *self._told)
 
 
 def processes(wanted: int | str, runs: int) -> int:
@@ -116,7 +118,7 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _serve(pipe: Any, first: Config) -> None:
+def _serve(pipe: Any, first: Config, backdoors: Sequence[Attack]) -> None:
     """Play what the parent sends, until it sends nothing or is gone."""
     settle()
     with contextlib.suppress(EOFError, ConnectionError):
@@ -125,7 +127,7 @@ def _serve(pipe: Any, first: Config) -> None:
         while (config := pipe.recv()) is not None:
             try:
                 # whatever stands in the pipe before the answer is asked for, is the parent's end
-                score = play(config, data, wanted=lambda: not pipe.poll())
+                score = play(config, data, lambda: not pipe.poll(), backdoors)
             except AbandonedError:
                 return
             except Exception as error:  # noqa: BLE001 - one run's error must not end the others

@@ -26,10 +26,11 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import tomli_w
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from fedsieve.experiments import checks, toml
+from fedsieve.experiments import attacks, checks, toml
 from fedsieve.experiments.arena import shared
 from fedsieve.experiments.config import Config
-from fedsieve.experiments.words import Count, Section
+from fedsieve.experiments.sections.attack import Attack
+from fedsieve.experiments.words import Count, Section, Strength
 from fedsieve.learning.datasets import DataError, sources
 from fedsieve.registry import component, components
 
@@ -155,6 +156,10 @@ class Lineup(Section):
         tuple[Annotated[int, Field(ge=0)], ...],
         *_listed("seeds of the runs that each figure is the mean of"),
     ] = (0,)
+    strengths: dict[str, Strength | Literal["published"]] = Field(
+        default_factory=dict,
+        description="fixed strength of an attack, by its name, in place of attack.strength",
+    )
     workers: Count | Literal["auto"] = Field(
         default="auto", description='processes of one thread each; "auto": one per core'
     )
@@ -185,7 +190,8 @@ class Setup(Config):
         checks.combination(shared.without(self))
         attacks = [name for name in self.arena.attacks if name != NO_ATTACK]
         some = min((f for f in self.arena.byzantine if f), default=1)
-        shared.check(self, attacks, [composed(rule) for rule in self.arena.rules], some)
+        rules = [composed(rule) for rule in self.arena.rules]
+        shared.check(self, attacks, self.arena.strengths, rules, some)
         return self
 
     @model_validator(mode="after")
@@ -281,13 +287,21 @@ class Plan:
         values["name"] = str(cell)
         values["seed"] = cell.seed
         values["federation"]["byzantine"] = cell.f
-        attack = shared.of_attack(self.setup.attack, cell.attack)
+        attack = self._attack(cell.attack)
         values["attack"] = attack.model_dump(mode="json", exclude_none=True)
         aggregation = shared.of_rule(self.setup.aggregation, (pre, rule))
         values["aggregation"] = aggregation.model_dump(mode="json", exclude_none=True)
         if not _needs_root(rule):
             values["aggregation"].pop("root_records", None)
         return toml.parse(values)
+
+    @property
+    def backdoors(self) -> tuple[Attack, ...]:
+        """The settings of the attacks that are backdoors."""
+        return tuple(self._attack(name) for name in self.attacks if attacks.is_backdoor(name))
+
+    def _attack(self, name: str) -> Attack:
+        return shared.of_attack(self.setup.attack, name, self.setup.arena.strengths)
 
     def dump(self) -> str:
         """The plan as TOML, complete; loading it again gives an equal one."""
@@ -361,4 +375,5 @@ def _compared(plan: Plan) -> dict[str, str]:
     values = _base(plan.setup) | {"arena": plan.setup.arena.model_dump(mode="json")}
     flat = toml.flat(values)
     free = ("name", "device", "data.dir", "data.download", "arena.workers")
-    return {key: json.dumps(value) for key, value in flat.items() if key not in free}
+    given = {key: value for key, value in flat.items() if key not in free and value != {}}
+    return {key: json.dumps(value) for key, value in given.items()}

@@ -111,7 +111,8 @@ def _play(
     wish: Wish,
 ) -> None:
     """Play the runs, noting and keeping how each ends."""
-    crew = Crew(processes(plan.setup.arena.workers, len(runs)), runs[0][1])
+    count = processes(plan.setup.arena.workers, len(runs))
+    crew = Crew(count, runs[0][1], plan.backdoors)
     try:
         for cell, score in crew.play(runs, lambda: wish.stop):
             archive.save(cell, score)

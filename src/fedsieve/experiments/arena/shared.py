@@ -1,13 +1,14 @@
 """The options in [attack] and [aggregation] of an arena: each goes to those that know it.
 
 An option that nobody knows is refused, as is one whose value nobody takes. Where some take it, the
-runs of the others are not defined, each for its reason.
+runs of the others are not defined, each for its reason. A strength means something else to each
+attack, so each may be given its own, which it has to take.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fedsieve.experiments import attacks, checks, options
@@ -19,15 +20,19 @@ from fedsieve.registry import components
 GENERAL = ("start", "stop", "knowledge")
 """Settings that every attack has."""
 
+Strengths = Mapping[str, float | str]
+"""Attack -> the strength that it has in place of that of all."""
+
 Composition = tuple[tuple[str, ...], str]
 """Pre-aggregators and rule."""
 
 Reader = TypeVar("Reader", str, Composition)
 
 
-def of_attack(given: Attack, name: str) -> Attack:
-    """The attack of this name, with those of the settings that it knows."""
-    named = given.model_copy(update={"name": name})
+def of_attack(given: Attack, name: str, strengths: Strengths) -> Attack:
+    """The attack of this name, with those of the settings that it knows and its own strength."""
+    own = {"strength": strengths[name]} if name in strengths else {}
+    named = given.model_copy(update={"name": name, **own})
     known = {"name", *_known(named)}
     fields = Attack.model_fields.items()
     return named.model_copy(update={k: v.default for k, v in fields if k not in known})
@@ -51,13 +56,18 @@ def without(config: Config) -> Config:
 
 
 def check(
-    config: Config, names: Sequence[str], compositions: Sequence[Composition], f: int
+    config: Config,
+    names: Sequence[str],
+    strengths: Strengths,
+    compositions: Sequence[Composition],
+    f: int,
 ) -> None:
     """Every option is known to one of these attacks or rules, and its value allowed there.
 
     Args:
         config: Holds the options.
         names: Attacks.
+        strengths: Their own strengths.
         compositions: Rules.
         f: A number of malicious clients, at least 1.
 
@@ -68,15 +78,28 @@ def check(
     some = common.federation.model_copy(update={"byzantine": f})
 
     def attack(name: str) -> None:
-        own = of_attack(config.attack, name)
+        own = of_attack(config.attack, name, strengths)
         checks.combination(common.model_copy(update={"attack": own, "federation": some}))
 
     def rule(composition: Composition) -> None:
         options.check(of_rule(config.aggregation, composition))
 
+    for name, strength in strengths.items():
+        what = f"arena.strengths.{name}={strength!r}"
+        if name not in names:
+            raise ValueError(f"{what}: it is none of arena.attacks={list(names)}")
+        if "strength" not in _of_name(name):
+            raise ValueError(f"{what}: attack {name!r} has no strength; leave it out")
+        try:
+            attack(name)
+        except ValueError as refused:
+            raise ValueError(f"{what}: {refused}") from refused
     for key, value in config.attack.model_dump(exclude_defaults=True).items():
+        served = strengths if key == "strength" else ()
         readers = [
-            name for name in names if key in _known(config.attack.model_copy(update={"name": name}))
+            name
+            for name in names
+            if name not in served and key in _known(config.attack.model_copy(update={"name": name}))
         ]
         if not readers:
             owners = [part.name for part in components("attack") if key in _of_name(part.name)]

@@ -149,6 +149,7 @@ def notes(board: Board) -> list[str]:
         told += [
             "Success of a backdoor: share in % of its test records taken for the target class.",
             f"* and the column '{WORST} {SUCCESS}': the backdoor that succeeds most.",
+            *_unattacked(board),
         ]
     if 0 in board.fs:
         told.append("With f = 0 nobody attacks: one run stands for all columns.")
@@ -164,6 +165,18 @@ def notes(board: Board) -> list[str]:
         more = f" and {len(places) - 1} more" if len(places) > 1 else ""
         told.append(f"{reason} ({places[0]}{more}).")
     return [*told, privacy(board)]
+
+
+def _unattacked(board: Board) -> Iterator[str]:
+    """The success rates of backdoors that nobody planted."""
+    told = []
+    for backdoor in board.backdoors:
+        samples = (board.unattacked(rule, backdoor, f) for rule in board.rules for f in board.fs)
+        if means := [sample.mean for sample in samples if sample.values]:
+            low, high = (figure(board, pick(means), success=True) for pick in (min, max))
+            told.append(f"{backdoor} {low if low == high else f'{low} to {high}'}")
+    if told:
+        yield f"Success where nobody attacks, over all rules: {', '.join(told)}."
 
 
 def privacy(board: Board) -> str:
@@ -269,6 +282,7 @@ def records(board: Board) -> list[dict[str, Any]]:
             "attack_success_rate": _plain(entry.success.mean),
             "attack_success_rate_error": _plain(entry.success.error),
             "attack_success_rates": [_plain(rate) for rate in entry.success.values],
+            "unattacked_success_rate": _plain(board.unattacked(rule, attack, f).mean),
             "worst_success": _is_worst(board, rule, attack, f, success=True),
             "skipped_rounds": entry.skipped,
             "seconds": round(entry.seconds, 3),
