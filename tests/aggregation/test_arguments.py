@@ -67,6 +67,7 @@ def test_a_tensor_gives_a_tensor_and_an_array_an_array(name, dtype):
     ("wrong", "message"),
     [
         ([[1.0, 2.0]] * N, "stack is a list; allowed are tensors and arrays"),
+        (np.ma.masked_all((N, K)), "stack is a MaskedArray; allowed are tensors and arrays"),
         (None, "stack is a NoneType; allowed are"),
         (3.0, "stack is a float; allowed are"),
         (np.ones((N, K), np.int64), "stack has dtype int64; allowed are float32 and float64"),

@@ -289,7 +289,8 @@ class Deaf(Median):
     lacks = Facts.WEIGHTED
 
 
-@pytest.mark.parametrize("byzantine", [-1, 101])
+@pytest.mark.parametrize("byzantine", [-1, 101, 2.5])
 def test_byzantine_clients_are_clients(byzantine):
-    with pytest.raises(ValueError, match=f"byzantine={byzantine} must be between 0 and n=100"):
+    allowed = "an integer between 0 and n=100"
+    with pytest.raises(ValueError, match=f"byzantine={byzantine} must be {allowed}"):
         Hierarchical(Median(f=1), size=10).failure(100, byzantine)

@@ -94,7 +94,7 @@ def as_tensor(values: Vector, name: str = "stack") -> Tensor:
     Raises:
         ValueError: They are no dense tensor or array, or of another type than float32 and float64.
     """
-    if not isinstance(values, Tensor | np.ndarray):
+    if not isinstance(values, Tensor | np.ndarray) or isinstance(values, np.ma.MaskedArray):
         raise ValueError(f"{name} is a {type(values).__name__}; allowed are tensors and arrays")
     if values.dtype not in KINDS:
         raise ValueError(f"{name} has dtype {values.dtype}; allowed are float32 and float64")

@@ -26,6 +26,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import count, pairwise
 from math import comb
+from numbers import Integral
 from typing import TypeVar
 
 import numpy as np
@@ -215,10 +216,11 @@ class Hierarchical:
             byzantine: How many of them are Byzantine, 0 <= byzantine <= n.
 
         Raises:
-            ValueError: ``byzantine`` is out of range, or n clients fit no tree.
+            ValueError: ``byzantine`` is no integer or out of range, or n clients fit no tree.
         """
-        if not 0 <= byzantine <= n:
-            raise ValueError(f"byzantine={byzantine} must be between 0 and n={n}")
+        if not isinstance(byzantine, Integral) or not 0 <= byzantine <= n:
+            raise ValueError(f"byzantine={byzantine} must be an integer between 0 and n={n}")
+        byzantine = int(byzantine)
         if byzantine <= self.tolerance(n):
             return 0.0
         f, counts = self.rule.f, self.levels(n)
