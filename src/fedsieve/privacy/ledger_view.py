@@ -1,8 +1,8 @@
 """What the operator of a client wants to know of its ledger: budgets, what is spent, what is left.
 
 The file is only read: looking at it neither opens a budget nor waits for a client that is sending,
-and it shows no message. (SQLite may leave two files beside it: FILE-shm is of no account, FILE-wal is
-part of the ledger, see `fedsieve.privacy.client_ledger`.)
+and it shows no message. (SQLite may leave two files beside it: FILE-shm is of no account, FILE-wal
+is part of the ledger, see `fedsieve.privacy.client_ledger`.)
 """
 
 from __future__ import annotations
