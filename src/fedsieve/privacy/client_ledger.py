@@ -291,7 +291,7 @@ class ClientLedger:
     def _explained(self, consequence: str) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:  # the latter: what it holds is no release
             raise LedgerError(f"ledger={self.path}: {error}; {consequence}") from error
 
 

@@ -95,7 +95,7 @@ def accounts(path: Path | str) -> list[Account]:
             return _read(db, file)
         finally:
             db.close()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, ValueError) as error:  # the latter: what it holds is no release
         raise LedgerError(f"ledger={file}: {error}") from error
 
 
