@@ -113,9 +113,9 @@ def markdown(found):
     setting = (
         f"{found['data']}; {N} clients, f = {F}, {found['records']} records each, softmax, DSHB, "
         f"{ROUNDS} rounds, delta 1e-5 (unit record, add-remove, Poisson sampling, PLD). Accuracy "
-        f"in % as mean ± standard deviation over seeds {', '.join(map(str, SEEDS))}; learning rates "
-        f"from {', '.join(f'{rate:g}' for rate in RATES)}, chosen on another seed and on records that "
-        "no client holds."
+        f"in % as mean ± standard deviation over seeds {', '.join(map(str, SEEDS))}; learning "
+        f"rates from {', '.join(f'{rate:g}' for rate in RATES)}, chosen on another seed and on "
+        "records that no client holds."
     )
     lines = ["# Local, correlated and central noise", "", setting]
     for attack, table in found["attacks"].items():
