@@ -173,10 +173,8 @@ def remark(config: Config, shards: Shards) -> str | None:
         return None
     units, whose = shards.n, "clients"
     if privacy.unit == "record":
-        units, whose = (
-            min(shards.size(c) for c in range(shards.n)),
-            "records of the smallest client",
-        )
+        units = min(shards.size(client) for client in range(shards.n))
+        whose = "records of the smallest client"
     if privacy.delta * units < 1:
         return None
     return (
