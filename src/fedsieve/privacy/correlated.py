@@ -200,7 +200,7 @@ class CorrelatedGaussian:
         noise = self._shared(sums.shape[1], pair, clients, clients if peers is None else peers)
         first = np.empty((len(noise), min(noise.shape[1], 2)))
         for i, generator in enumerate(generators):
-            own = generator.standard_normal(noise.shape[1])
+            own = np.asarray(generator.standard_normal(noise.shape[1]))
             first[i] = own[:2]
             noise[i] += self.independent * own
         refuse_twins(first)
