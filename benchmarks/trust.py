@@ -112,10 +112,10 @@ def markdown(found):
     """The tables."""
     setting = (
         f"{found['data']}; {N} clients, f = {F}, {found['records']} records each, softmax, DSHB, "
-        f"{ROUNDS} rounds, delta 1e-5 (unit record, add-remove). Accuracy in % as mean ± standard "
-        f"deviation over seeds {', '.join(map(str, SEEDS))}; learning rates from "
-        f"{', '.join(f'{rate:g}' for rate in RATES)}, chosen on another seed and on records that "
-        "no client holds."
+        f"{ROUNDS} rounds, delta 1e-5 (unit record, add-remove, Poisson sampling, PLD). Accuracy "
+        f"in % as mean ± standard deviation over seeds {', '.join(map(str, SEEDS))}; learning "
+        f"rates from {', '.join(f'{rate:g}' for rate in RATES)}, chosen on another seed and on "
+        "records that no client holds."
     )
     lines = ["# Local, correlated and central noise", "", setting]
     for attack, table in found["attacks"].items():
@@ -156,7 +156,7 @@ def plot(found, path):
             ax.errorbar(held, middle, spread, marker=marker, capsize=3, label=KINDS[trust])
         ax.set_xscale("log", base=2)
         ax.set_xticks(EPSILONS, [f"{e:g}" for e in EPSILONS])
-        ax.set_xlabel("epsilon (record, add-remove, delta 1e-5)")
+        ax.set_xlabel("epsilon (record, add-remove,\ndelta 1e-5, Poisson sampling)")
         ax.set_title("nobody attacks" if attack == "none" else f"{F} of {N} attack: {attack}")
     axes[0][0].set_ylabel("test accuracy, %")
     axes[0][0].legend()

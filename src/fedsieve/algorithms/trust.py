@@ -296,7 +296,8 @@ def clipped(vectors: Tensor, clip: Clip) -> tuple[Tensor, Tensor]:
     """Each of the vectors (m, k) clipped as a whole, and the factors (m,) that it took.
 
     A vector that is not finite becomes zero, whatever else its client holds. Norms are taken in
-    float64, where those of float32 numbers do not overflow.
+    float64, where those of float32 numbers do not overflow; rounded back to float32, a clipped
+    vector may be longer than C by 2^-24 of it, at most.
     """
     held = usable(vectors).double()
     factors = clip.factors(torch.linalg.vector_norm(held, dim=1))

@@ -166,6 +166,23 @@ def biggest_spenders(
     return front
 
 
+def remark(config: Config, shards: Shards) -> str | None:
+    """What to hear before the first round of a statement that holds, but allows too much."""
+    privacy = config.privacy
+    if privacy is None:
+        return None
+    units, whose = shards.n, "clients"
+    if privacy.unit == "record":
+        units = min(shards.size(client) for client in range(shards.n))
+        whose = "records of the smallest client"
+    if privacy.delta * units < 1:
+        return None
+    return (
+        f"privacy.delta={privacy.delta:g} is no less than 1/{units}: to publish one of the {units} "
+        f"{whose}, as it is, would keep to it; choose delta far below 1/{units}"
+    )
+
+
 def ledger(config: Config, used: Mechanism | None, streams: Streams) -> Ledger | None:
     """The ledger of the run; it refuses to exceed ``privacy.epsilon`` where that is given."""
     if used is None or config.privacy is None:

@@ -34,6 +34,10 @@ _RAW = {
 }
 """Columns of metrics.parquet that are computed from private records, or from who is honest."""
 
+_TABLE = "metrics.parquet, report.html"
+_FILES = dict.fromkeys(("seconds_client", "seconds_sample"), f"{_TABLE}, summary.json")
+"""Where a column can be read; the times stand in the summary, too, added up."""
+
 
 @dataclass(frozen=True)
 class Released:
@@ -155,12 +159,11 @@ def _trust(config: dict[str, Any]) -> str:
 
 
 def _price(run: RunDirectory) -> str:
-    summary = run.summary()
-    if summary.get("epsilon") is None:
+    if not run.finished:
         return f"not known before the run is finished; {JOURNAL} holds what was spent so far"
     from fedsieve.experiments.statement import privacy_line
 
-    return privacy_line(summary)
+    return privacy_line(run.summary())
 
 
 def _agreed(config: dict[str, Any], private: bool) -> Iterator[Released]:
@@ -214,7 +217,7 @@ def _left_behind(run: RunDirectory, config: dict[str, Any]) -> Iterator[Released
     for column, what in _RAW.items():
         if column in table.column_names and table.column(column).null_count < table.num_rows:
             yield Released(
-                f"{column}: {what} (metrics.parquet, report.html)",
+                f"{column}: {what} ({_FILES.get(column, _TABLE)})",
                 readers,
                 "simulator only",
                 "a figure of private records without noise: do not publish it for private data",

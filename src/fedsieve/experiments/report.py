@@ -213,7 +213,9 @@ def _headline(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             f"after {summary['rounds']} rounds",
         )
     if summary["epsilon"] is None:
-        spent = ("privacy", "none", "no noise was added")
+        bare = summary["noise_multiplier"] is None
+        why = "no noise was added" if bare else "no finite epsilon is known to hold"
+        spent = ("privacy", "none", why)
     else:
         terms = (
             f"at delta {summary['delta']:.3g} per {summary['privacy_unit']}, "

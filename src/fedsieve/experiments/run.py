@@ -201,8 +201,9 @@ def _finish(
 
     with teller(progress, built.job.rounds, simulation.round) as told, deferred_interrupt() as wish:
         told.say(built.dataset.source)
-        if loss is not None:
-            told.warn(loss)
+        for said in (loss, budget.remark(built.config, built.job.shards)):
+            if said is not None:
+                told.warn(said)
         with simulation:
             if every and simulation.round == 0:
                 keep()  # from here on the run can be resumed, whatever happens to it

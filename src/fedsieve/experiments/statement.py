@@ -27,7 +27,7 @@ def privacy(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     """
     if summary.get("epsilon") is None:
         nothing = (
-            "No differential privacy: this run added no noise, and no epsilon can be stated. "
+            f"No differential privacy: {unstated(summary)}. "
             "Whoever sees the messages may learn about single records."
         )
         return [nothing]
@@ -51,6 +51,13 @@ def privacy(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     covers = _covers(unit, trust)
     seeded = _seeded(str(summary["noise_source"]))
     return [holds, assumes, *_exact(config), covers, *_rooted(summary), *seeded]
+
+
+def unstated(summary: Mapping[str, Any]) -> str:
+    """Why a run has no epsilon to state; an infinite one is ``None`` in its summary, too."""
+    if (sigma := summary.get("noise_multiplier")) is None:
+        return "this run added no noise, and no epsilon can be stated"
+    return f"with the noise of this run (multiplier {sigma:.4g}) no finite epsilon is known to hold"
 
 
 UNITS = {
@@ -200,7 +207,8 @@ def _seeded(source: str) -> list[str]:
 def privacy_line(summary: Mapping[str, Any]) -> str:
     """The statement in one line."""
     if summary.get("epsilon") is None:
-        return "none (no differential privacy)"
+        bare = summary.get("noise_multiplier") is None
+        return "none (no differential privacy)" if bare else f"none ({unstated(summary)})"
     return (
         f"epsilon {epsilon(summary['epsilon'])} at delta {summary['delta']:.3g}, per "
         f"{summary['privacy_unit']} ({summary['neighbouring_relation']}), {sampling(summary)}, "

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from fedsieve.privacy.guarantee import Event, Law, Sampling
@@ -74,6 +75,16 @@ def opened(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def fold(db: sqlite3.Connection) -> None:
+    """Bring what the log beside the file holds into the file, as far as nobody is reading it.
+
+    A client that is killed leaves everything since its start in the log. What cannot be folded (on
+    a full disk, say) stays there, where it is as safe as it was.
+    """
+    with suppress(sqlite3.OperationalError):
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def read_only(path: Path) -> sqlite3.Connection:

@@ -71,7 +71,7 @@ def compose(
             with the way of sampling.
     """
     check_target(delta, relation, unit)
-    merged = merge(events)
+    merged, delta = merge(events), float(delta)  # of numpy's float32, digits would be lost
     check_events(merged, relation, unit)
     epsilon, accountant = epsilon_of(merged, delta, relation) if merged else (0.0, NOTHING)
     return Guarantee(epsilon, delta, unit, relation, accountant, merged)

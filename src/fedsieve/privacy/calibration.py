@@ -48,6 +48,8 @@ class _Target:
     def __post_init__(self) -> None:
         check_target(self.delta, self.relation)
         check_epsilon(self.epsilon)
+        for name in ("epsilon", "delta"):
+            object.__setattr__(self, name, float(getattr(self, name)))
 
     @property
     def gaussian(self) -> float:
@@ -130,7 +132,7 @@ def noise_multiplier(
     def at(log_sigma: float) -> Event:
         return replace(least, noise_multiplier=math.exp(min(log_sigma, 709.0)))
 
-    start = min(max(sampling_rate * math.sqrt(steps) * target.gaussian, 0.5), 1e300)
+    start = min(max(least.sampling_rate * math.sqrt(least.steps) * target.gaussian, 0.5), 1e300)
     return math.exp(target.smallest(at, math.log(start)))
 
 
@@ -182,7 +184,7 @@ def max_steps(
         steps = max(round(math.exp(-x)), 1)
         return replace(one, steps=steps) if steps <= MOST_STEPS else None
 
-    root = noise_multiplier / max(sampling_rate * target.gaussian, 1e-300)
+    root = one.noise_multiplier / max(one.sampling_rate * target.gaussian, 1e-300)
     start = min(max(root, 1.0), math.sqrt(MOST_STEPS)) ** 2
     found = target.smallest(at, -math.log(start))
     steps = max(round(math.exp(-found)), 1)
@@ -234,7 +236,7 @@ def max_sampling_rate(
     def at(x: float) -> Event:
         return replace(every, sampling_rate=min(math.exp(-min(x, 700.0)), 1.0))
 
-    start = noise_multiplier / (math.sqrt(steps) * target.gaussian)
+    start = every.noise_multiplier / (math.sqrt(every.steps) * target.gaussian)
     return min(math.exp(-target.smallest(at, -math.log(min(max(start, 1e-9), 0.5)))), 1.0)
 
 

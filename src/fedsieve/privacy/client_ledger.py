@@ -13,7 +13,9 @@ two draws would average the noise away. Writers queue up (BEGIN IMMEDIATE) and l
 round once more when it is their turn, so of two processes that answer the same request both send
 the message of the first. No clock is read.
 
-What it cannot notice is that the whole file was replaced by an older copy of itself.
+What it cannot notice is that the whole file was replaced by an older copy of itself. The log beside
+it (FILE-wal) belongs to it: until the ledger is closed, or opened once more, it holds the latest
+charges. Who moves or copies FILE without it, or loses it, has such an older copy.
 """
 
 from __future__ import annotations
@@ -91,6 +93,7 @@ class ClientLedger:
             try:
                 with self._alone():
                     self._agree()
+                _ledger_file.fold(self._db)
                 sync_folder(self.path.parent)
             except BaseException:
                 self._db.close()
@@ -288,7 +291,7 @@ class ClientLedger:
     def _explained(self, consequence: str) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:  # the latter: what it holds is no release
             raise LedgerError(f"ledger={self.path}: {error}; {consequence}") from error
 
 

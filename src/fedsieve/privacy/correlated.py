@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsieve.privacy._grid import grid_spacing, to_grid
-from fedsieve.privacy.gaussian import Released
+from fedsieve.privacy.gaussian import Released, refuse_twins, require_representable
 from fedsieve.privacy.guarantee import Event
 from fedsieve.registry import register
 
@@ -80,6 +80,8 @@ class CorrelatedGaussian:
                 raise ValueError(f"{name}={value} must be finite and > 0")
         if not (math.isfinite(self.correlated) and self.correlated >= 0):
             raise ValueError(f"correlated={self.correlated} must be finite and >= 0")
+        own = self.independent * self.clip
+        require_representable(own, own / self.batch, math.hypot(own, self.correlated * self.clip))
 
     @classmethod
     def calibrated(
@@ -183,7 +185,8 @@ class CorrelatedGaussian:
             peers: Everybody in the cohort, in any order; ``None``: the clients themselves.
 
         Raises:
-            ValueError: Not one generator per row, shared ones, or a sum that is not finite.
+            ValueError: Not one generator per row, shared ones or two in the same state, or a sum
+                that is not finite.
         """
         import torch  # not above: the accounting commands start without it
 
@@ -195,8 +198,12 @@ class CorrelatedGaussian:
         if not torch.isfinite(sums).all():
             raise ValueError("sums holds a number that is not finite: clip every vector first")
         noise = self._shared(sums.shape[1], pair, clients, clients if peers is None else peers)
-        for row, generator in zip(noise, generators, strict=True):
-            row += self.independent * generator.standard_normal(len(row))
+        first = np.empty((len(noise), min(noise.shape[1], 2)))
+        for i, generator in enumerate(generators):
+            own = np.asarray(generator.standard_normal(noise.shape[1]))
+            first[i] = own[:2]
+            noise[i] += self.independent * own
+        refuse_twins(first)
         noise *= self.clip
         signal = sums.double().cpu().numpy()
         messages = to_grid((signal + noise) / self.batch, self.grid)

@@ -95,9 +95,10 @@ class Event:
     sampling: Sampling = "poisson"
 
     def __post_init__(self) -> None:
+        for name in ("noise_multiplier", "sampling_rate"):
+            object.__setattr__(self, name, as_float(getattr(self, name), name))
         sigma, q = self.noise_multiplier, self.sampling_rate
-        for name in ("noise_multiplier", "sampling_rate", "steps"):
-            check_number(getattr(self, name), name)
+        check_number(self.steps, "steps")
         if not (math.isfinite(sigma) and sigma > 0):
             raise ValueError(
                 f"noise_multiplier={sigma} must be finite and > 0: no noise, no privacy"
@@ -106,11 +107,13 @@ class Event:
             raise ValueError(f"sampling_rate={q} must be in (0, 1]")
         if not (0 <= self.steps <= MOST_RELEASES and self.steps == int(self.steps)):
             raise ValueError(f"steps={self.steps} must be an integer >= 0, of at most 10^15")
+        object.__setattr__(self, "steps", int(self.steps))
         if self.law not in get_args(Law):
             raise ValueError(f"law={self.law!r} is not one of {', '.join(get_args(Law))}")
         variance = self.variance
         if variance is not None:
-            check_number(variance, "variance")
+            variance = as_float(variance, "variance")
+            object.__setattr__(self, "variance", variance)
         if self.law != "skellam":
             if variance is not None:
                 raise ValueError(f"variance={variance} belongs to law='skellam', not {self.law!r}")
@@ -360,6 +363,16 @@ def check_number(value: object, name: str) -> None:
     """
     if not isinstance(value, Real):
         raise ValueError(f"{name}={value!r} must be a number")
+
+
+def as_float(value: object, name: str) -> float:
+    """A real number as Python's float: with a float32 of numpy's, accountants would round to it.
+
+    Raises:
+        ValueError: It is no real number.
+    """
+    check_number(value, name)
+    return float(value)  # type: ignore[arg-type]
 
 
 def check_epsilon(epsilon: float, name: str = "epsilon") -> None:

@@ -289,7 +289,8 @@ class Ledger:
     def _take_over(self, journal: Journal) -> None:
         self._journal = journal
         for record in journal.found:
-            self._apply(record)
+            whole = record is not None and {"round", "charges"} <= record.keys()
+            self._apply(record if whole else None)
         journal.found.clear()
 
 

@@ -1,7 +1,8 @@
 """What the operator of a client wants to know of its ledger: budgets, what is spent, what is left.
 
 The file is only read: looking at it neither opens a budget nor waits for a client that is sending,
-and it shows no message. (SQLite may leave its two helper files, -wal and -shm, beside it.)
+and it shows no message. (SQLite may leave two files beside it: FILE-shm is of no account, FILE-wal
+is part of the ledger, see `fedsieve.privacy.client_ledger`.)
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def accounts(path: Path | str) -> list[Account]:
             return _read(db, file)
         finally:
             db.close()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, ValueError) as error:  # the latter: what it holds is no release
         raise LedgerError(f"ledger={file}: {error}") from error
 
 

@@ -14,6 +14,7 @@ from fedsieve.privacy.guarantee import (
     Relation,
     Sampling,
     Unit,
+    as_float,
     check_events,
     check_number,
     epochs,
@@ -65,11 +66,13 @@ class Terms:
     sampling: Sampling = "poisson"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "clip"):
-            check_number(getattr(self, name), name)
+        for name in ("noise_multiplier", "sampling_rate", "clip"):
+            object.__setattr__(self, name, as_float(getattr(self, name), name))
+        check_number(self.steps, "steps")
         _ = self.event
         if self.variance is not None:
-            object.__setattr__(self, "variance", min(self.variance, float(LEAST_VARIANCE)))
+            least = float(LEAST_VARIANCE)
+            object.__setattr__(self, "variance", min(as_float(self.variance, "variance"), least))
         if self.steps != int(self.steps) or self.steps < 1:
             raise ValueError(f"steps={self.steps} must be >= 1: a message releases something")
         if not (math.isfinite(self.clip) and self.clip > 0):
