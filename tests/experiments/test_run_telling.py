@@ -103,6 +103,18 @@ def test_divergence_is_told(capsys: pytest.CaptureFixture[str]):
     assert "training diverged" in capsys.readouterr().err
 
 
+def test_json_lines_of_a_run_that_diverges_are_json(capsys: pytest.CaptureFixture[str]):
+    hasty = {"name": "dshb", "lr": 1e30, "batch": 10}
+    fedsieve.run(settings(data={"name": "diabetes"}, algorithm=hasty), progress="json")
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    told = capsys.readouterr().err.splitlines()
+    rounds = [json.loads(line, parse_constant=refuse) for line in told]
+    assert any("loss" in one and one["loss"] is None for one in rounds)
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_a_damaged_newest_checkpoint_is_told(
     own: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]

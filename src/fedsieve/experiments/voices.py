@@ -6,6 +6,7 @@ What is told, rounds of a run or runs of an arena, `progress` and `arena.telling
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from typing import Any, Literal, Protocol, Self
@@ -61,8 +62,12 @@ class Objects(Silence):
         self.tell({"warning": sentence})
 
     def tell(self, entry: dict[str, Any]) -> None:
-        """The object on a line."""
-        _to_standard_error(json.dumps(entry))
+        """The object on a line; a number that JSON does not have is null, as in a summary."""
+        plain = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in entry.items()
+        }
+        _to_standard_error(json.dumps(plain, allow_nan=False))
 
 
 class Lines(Silence):
