@@ -64,6 +64,13 @@ def test_json_lines_on_standard_error(
         assert one | terms == one
 
 
+def test_another_style_is_refused_before_anything_is_written(own: Dataset, tmp_path: Path):
+    loud: Any = "loud"
+    with pytest.raises(ValueError, match=r"progress='loud' is not one of auto, plain, quiet"):
+        fedsieve.run(settings(), tmp_path / "run", data=own, progress=loud)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_quiet_is_silent(told: Callable[[Any], tuple[list[str], list[str]]]) -> None:
     assert told("quiet") == ([], [])
 

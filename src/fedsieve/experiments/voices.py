@@ -9,7 +9,7 @@ import json
 import math
 import sys
 import time
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, get_args
 
 from rich.console import Console
 from rich.live import Live
@@ -19,6 +19,16 @@ Style = Literal["auto", "plain", "quiet", "json"]
 """``auto``: live on a terminal, else plain; ``json``: one JSON object per result."""
 
 EVERY = 10.0  # seconds between two plain lines
+
+
+def require_style(style: str) -> None:
+    """Refuse what is no style.
+
+    Raises:
+        ValueError: With those there are.
+    """
+    if style not in (styles := get_args(Style)):
+        raise ValueError(f"progress={style!r} is not one of {', '.join(styles)}")
 
 
 class Voice(Protocol):
