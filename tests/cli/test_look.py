@@ -59,8 +59,9 @@ def test_show(call: Callable[..., Told], invented: Callable[..., Path], tmp_path
         assert words in " ".join(told.out.split())
     assert max(map(len, told.out.splitlines())) <= 80
     assert json.loads(call("show", finished, "--json").out)["rounds"] == 2
-    halted = str(invented(tmp_path / "halted", rounds=2, finished=False))
-    assert "not finished, 2 of 2 rounds" in call("show", halted).out
+    halted = str(invented(tmp_path / "halted here", rounds=2, finished=False))
+    assert "not finished, 2 of 2 rounds" in (out := call("show", halted).out)
+    assert f"fedsieve resume '{halted}'" in out
     assert json.loads(call("show", halted, "--json").out) is None
 
 

@@ -64,6 +64,13 @@ def test_json_lines_on_standard_error(
         assert one | terms == one
 
 
+def test_another_style_is_refused_before_anything_is_written(own: Dataset, tmp_path: Path):
+    loud: Any = "loud"
+    with pytest.raises(ValueError, match=r"progress='loud' is not one of auto, plain, quiet"):
+        fedsieve.run(settings(), tmp_path / "run", data=own, progress=loud)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_quiet_is_silent(told: Callable[[Any], tuple[list[str], list[str]]]) -> None:
     assert told("quiet") == ([], [])
 
@@ -101,6 +108,18 @@ def test_divergence_is_told(capsys: pytest.CaptureFixture[str]):
     hasty = {"name": "dshb", "lr": 1e30, "batch": 10}
     fedsieve.run(settings(data={"name": "diabetes"}, algorithm=hasty))
     assert "training diverged" in capsys.readouterr().err
+
+
+def test_json_lines_of_a_run_that_diverges_are_json(capsys: pytest.CaptureFixture[str]):
+    hasty = {"name": "dshb", "lr": 1e30, "batch": 10}
+    fedsieve.run(settings(data={"name": "diabetes"}, algorithm=hasty), progress="json")
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    told = capsys.readouterr().err.splitlines()
+    rounds = [json.loads(line, parse_constant=refuse) for line in told]
+    assert any("loss" in one and one["loss"] is None for one in rounds)
 
 
 @pytest.mark.usefixtures("undrawn")

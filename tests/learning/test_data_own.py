@@ -71,6 +71,10 @@ def test_the_labels_decide_the_task(y, classes, task):
         ({"y_test": LABELS.astype(float)}, "test labels have dtype torch.float32"),
         ({"owners": [0, 1]}, "2 owners for 6 records"),
         ({"std": 0.0}, r"std=0.0 must be > 0"),
+        ({"std": np.inf}, r"std=inf must be > 0 and finite"),
+        ({"mean": np.nan}, r"mean=nan must be finite"),
+        ({"mean": (0.1, 0.2)}, r"mean=\(0.1, 0.2\): .* records of shape \(1, 4, 4\)"),
+        ({"classes": -3}, r"classes=-3 must be >= 0"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message):
@@ -130,8 +134,9 @@ def write_pickled(path):
         (write_single, "a.npz is no readable"),
         (lambda path: np.savez(path, x=IMAGES), "a.npz: expected the arrays x and y"),
         (lambda path: np.savez(path, x=IMAGES[:3], y=LABELS), "a.npz: x is uint8 .* 6 labels"),
+        (lambda path: np.savez(path, x=3, y=LABELS), r"a.npz: x has shape \(\) and y \(6,\)"),
     ],
-    ids=["pickled", "garbage", "cut", "single", "no labels", "lengths"],
+    ids=["pickled", "garbage", "cut", "single", "no labels", "lengths", "scalar"],
 )
 def test_damaged_client_file_is_refused_by_name(clients, write, message):
     write(clients / "a.npz")

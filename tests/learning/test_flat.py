@@ -94,6 +94,7 @@ def test_vectors_that_do_not_fit_are_refused(theta):
         (nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), "layer '1' is BatchNorm1d"),
         (nn.InstanceNorm1d(2, track_running_stats=True), r"layer '\(root\)' is InstanceNorm1d"),
         (nn.ReLU(), "ReLU has no parameters"),
+        (nn.LazyLinear(2), "parameter 'weight' has no shape yet: a lazy layer"),
     ],
 )
 def test_modules_that_cannot_be_trained_are_refused(net, message):

@@ -124,6 +124,7 @@ def batch(dtype=torch.float64):
     ("make", "notice"),
     [
         (positional, r"no closed form for 1 \(Positional\)"),
+        (Positional, "no closed form for Positional; torch.func"),
         (parametrised, "no closed form for 0"),
         (Functional, "Functional: "),
         (Twice, "layer 'first' runs more than once"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from fedsieve.aggregation import CAF, Mean, TrimmedMean
 from fedsieve.algorithms.trust import ServerNoise
 from fedsieve.compression.codecs import Raw16
 from fedsieve.compression.projections import LowRank, RandomMask
-from fedsieve.poisoning import ALIE, Knowledge, MessageAttack, Mimic, SlowBias, UnNoised
+from fedsieve.poisoning import ALIE, Knowledge, MessageAttack, Mimic, Scene, SlowBias, UnNoised
 from fedsieve.privacy import GaussianMechanism
 from fedsieve.randomness import Streams
 from fedsieve.simulation.attacker import without_noise
@@ -61,6 +62,42 @@ def shown(make_job):
         return simulation, list(SEEN)
 
     return run
+
+
+@dataclass(frozen=True)
+class Sending(Spy):
+    """Sends whatever ``form`` makes of what it sees."""
+
+    form: Callable[[Scene], object] = lambda scene: scene.rows(scene.mean)
+
+    def craft(self, scene):
+        return self.form(scene)
+
+
+def test_rows_of_another_type_are_taken_as_the_messages_they_stand_for(make_job):
+    thetas = []
+    for kind in (torch.float32, torch.float64):
+        attack = Sending(lambda scene, kind=kind: scene.rows(scene.mean).to(kind))
+        with Simulation(make_job(rule=CAF(2), byzantine=(4, 5), attack=attack)) as simulation:
+            simulation.step(), simulation.step()
+        thetas.append(simulation.theta)
+    assert thetas[1].dtype == torch.float32
+    assert torch.equal(*thetas)
+
+
+@pytest.mark.parametrize(
+    ("form", "found"),
+    [
+        (lambda scene: scene.mean, r"shape \(37,\)"),
+        (lambda scene: scene.rows(scene.mean)[:, :3], r"shape \(2, 3\)"),
+        (lambda scene: scene.rows(scene.mean).numpy(), "numpy.ndarray"),
+    ],
+)
+def test_rows_that_are_no_messages_are_refused_by_name(make_job, form, found):
+    job = make_job(rule=CAF(2), byzantine=(4, 5), attack=Sending(form))
+    refusal = rf"Sending.* gave .*{found}.*needed is a tensor of shape \(2, 37\)"
+    with Simulation(job) as simulation, pytest.raises(ValueError, match=refusal):
+        simulation.step()
 
 
 def test_memory_is_taken_and_returned(shown):

@@ -288,6 +288,21 @@ def test_momentum_is_carried_even_when_nobody_takes_part_in_the_round_of_the_cha
     torch.testing.assert_close(simulation.memory["momentum"], new.project(old.lift(held)))
 
 
+def test_momentum_is_carried_from_the_learned_map_that_a_skipped_round_has_used(make_job):
+    job = make_job("sieve", projection=LowRank(k=30, refresh=2), rounds=6)
+    nobody = replace(job.participation, dropout=1.0)
+    with Simulation(job) as simulation:
+        for _ in range(3):
+            simulation.step()
+        used = job.algorithm.broadcast(simulation.shared, 3).subspace
+        simulation.job = replace(simulation.job, participation=nobody)
+        assert simulation.step()["skipped"]  # the last round of its map
+        change = job.algorithm.broadcast(simulation.shared, 4)
+    probe = torch.arange(37.0)
+    torch.testing.assert_close(change.previous.project(probe), used.project(probe))
+    assert not torch.equal(change.subspace.project(probe), used.project(probe))
+
+
 def test_two_runs_of_one_job_do_not_share_what_they_learned(make_job):
     job = make_job("sieve", projection=LowRank(k=30, refresh=2), rounds=5)
     first, _ = rows_of(job)

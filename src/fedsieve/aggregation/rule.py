@@ -131,8 +131,10 @@ class Rule(ABC):
         if not explain:
             vector, removed = self._vector(as_tensor(stack), weights)
             return Aggregation(vector, None, removed)
-        rows = self._admit(as_tensor(stack), weights)
-        vector, shares = self._combine(rows, explain=True)
+        messages = as_tensor(stack)
+        rows = self._admit(messages, weights)
+        combined, shares = self._combine(rows, explain=True)
+        vector = self._fitting(combined, messages)
         assert shares is not None
         told = np.zeros(len(rows.usable))
         told[rows.usable] = shares
@@ -165,7 +167,17 @@ class Rule(ABC):
     def _vector(self, stack: Tensor, weights: ClientWeights | None) -> tuple[Tensor, int]:
         """The aggregate, and how many rows were unusable."""
         rows = self._admit(stack, weights)
-        return self._combine(rows, explain=False)[0], rows.removed
+        return self._fitting(self._combine(rows, explain=False)[0], stack), rows.removed
+
+    def _fitting(self, vector: Tensor, stack: Tensor) -> Tensor:
+        """What a caller's own rule gives, as a vector like the messages."""
+        if not isinstance(vector, Tensor) or vector.shape != stack.shape[1:]:
+            shape = tuple(vector.shape) if isinstance(vector, Tensor) else type(vector)
+            raise ValueError(
+                f"{self!r} gave {shape} as the aggregate of messages of shape "
+                f"{tuple(stack.shape)}; needed is a tensor of shape {tuple(stack.shape[1:])}"
+            )
+        return vector.to(stack)
 
     @abstractmethod
     def _combine(self, rows: Rows, *, explain: bool) -> tuple[Tensor, FloatArray | None]:

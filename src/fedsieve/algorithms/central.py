@@ -56,6 +56,10 @@ class Central(Algorithm):
         moved["theta"] = shared["theta"].add(lifted, alpha=step)
         return moved
 
+    def skip(self, shared: Tensors, broadcast: Broadcast) -> Tensors:
+        """The next plan falls due all the same, or momentum would be carried from another map."""
+        return shared | self.parts.planner.learn(shared, broadcast.round, None)
+
     def adapt(self, shared: Tensors, shares: Tensor) -> Tensors:
         """C_{t+1}, by the median of the shares: a minority that lies cannot move it far."""
         return shared | self.parts.gradient.adapted(shared, shares)

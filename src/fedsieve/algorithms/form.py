@@ -130,6 +130,10 @@ class Algorithm(ABC):
         """Shared state after the senders' shares (m,) of gradients within the clip are in."""
         return shared
 
+    def skip(self, shared: Tensors, broadcast: Broadcast) -> Tensors:
+        """Shared state after a round in which nothing could be exchanged; the model stays."""
+        return shared
+
     def prepare(self, broadcast: Broadcast, memory: Tensors) -> None:  # noqa: B027 - most need not
         """Bring every client's memory up to this round, whether or not the client takes part."""
 

@@ -298,11 +298,13 @@ class Planner:
             return now, None
         return now, self._plan(block - 1, shared.get("planned"))
 
-    def learn(self, shared: Tensors, round_: int, lifted: Tensor) -> Tensors:
-        """The planner's state after a released aggregate (d,) has been applied."""
+    def learn(self, shared: Tensors, round_: int, lifted: Tensor | None) -> Tensors:
+        """The planner's state after a round: its released aggregate (d,), if one came out of it."""
         if not self.learns:
             return {}
-        history = self.memory * shared["history"] + (1 - self.memory) * lifted
+        history = shared["history"]
+        if lifted is not None:
+            history = self.memory * history + (1 - self.memory) * lifted
         due = self.projection.refresh and (round_ + 1) % self.projection.refresh == 0
         planned = shared["replanned"] if due else shared["planned"]
         return {

@@ -63,7 +63,7 @@ def show(
     else:
         say(
             f"{run.label}: not finished, {run.table.num_rows} of {run.config.get('rounds')} rounds "
-            f"recorded; continue with: fedsieve resume {directory}"
+            f"recorded; continue with: fedsieve resume {shlex.quote(str(directory))}"
         )
 
 

@@ -148,10 +148,12 @@ def build(config: Config, objects: Objects | None = None) -> Built:
     config = objects.named(config)
     streams = Streams(config.seed, config.privacy.noise_seed if config.privacy else None)
     device = pieces.device(config)
-    dataset = objects.data or pieces.dataset(config)
+    dataset = pieces.dataset(config) if objects.data is None else objects.data
     checks.fits_data(config, task=dataset.task, owners=dataset.owners is not None)
     root, parts = server_root.divided(config, dataset, streams, objects.parts)
-    module = objects.model or pieces.module(config, dataset, streams)
+    module = objects.model  # which may be empty, and then counts as false
+    if module is None:
+        module = pieces.module(config, dataset, streams)
     model = FlatModel(module, dataset.input_shape)
     config = resolve(config, pieces.facts(model, dataset, parts))
     federation = config.federation
@@ -163,11 +165,11 @@ def build(config: Config, objects: Objects | None = None) -> Built:
         stragglers=federation.stragglers,
         reliable=byzantine,
     )
-    rule = objects.rule or pieces.rule(config)
+    rule = pieces.rule(config) if objects.rule is None else objects.rule
     protection.rule_fits(config, rule)
     rule.check(federation.cohort)
     checks.weights_fit(config, rule)
-    attack = objects.attack or pieces.attack(config)
+    attack = pieces.attack(config) if objects.attack is None else objects.attack
     if objects.attack is not None:  # a named one was asked when the configuration was made
         checks.attack_may(config, objects.attack)
     shards = pieces.shards(dataset.to(device), parts, attack, byzantine, streams)

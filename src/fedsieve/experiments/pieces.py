@@ -83,8 +83,13 @@ def own_parts(parts: Sequence[ArrayLike], records: int) -> tuple[np.ndarray, ...
     """The caller's own division of the training records, sorted.
 
     Raises:
-        ValueError: A client holds nothing, a record does not exist, or two clients hold it.
+        ValueError: A client holds nothing, a record does not exist, or two clients hold it; or what
+            is given are no positions, such as fractions or a mask.
     """
+    for client, part in enumerate(parts):
+        kind = np.asarray(part).dtype
+        if len(np.atleast_1d(part)) and not np.issubdtype(kind, np.integer):
+            raise ValueError(f"parts[{client}] holds {kind}; allowed are positions, integers >= 0")
     sorted_ = tuple(np.sort(np.asarray(part, dtype=np.int64).ravel()) for part in parts)
     empty = [client for client, part in enumerate(sorted_) if not len(part)]
     if empty or not sorted_:

@@ -61,14 +61,14 @@ def size(amount: float | None, per: int = 8) -> str:
     """Bits (or bytes, with ``per=1``) in a unit that keeps the figure short.
 
     Example:
-        >>> size(64_000), size(None)
-        ('8 kB', '-')
+        >>> size(64_000), size(8 * 999_600), size(None)
+        ('8 kB', '1 MB', '-')
     """
     if amount is None:
         return "-"
     value = amount / per
     for unit in ("B", "kB", "MB"):
-        if value < 1000:
+        if value < 999.5:  # above, three digits are 1e+03
             return f"{value:.3g} {unit}"
         value /= 1000
     return f"{value:.3g} GB"

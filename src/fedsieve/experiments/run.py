@@ -31,7 +31,7 @@ from fedsieve.experiments.progress import teller
 from fedsieve.experiments.report import report
 from fedsieve.experiments.run_directory import JOURNAL, RunDirectory
 from fedsieve.experiments.summary import remarks, summarise
-from fedsieve.experiments.voices import Style
+from fedsieve.experiments.voices import Style, require_style
 from fedsieve.learning.partitions import class_histogram
 from fedsieve.privacy import BudgetExceededError, Ledger
 from fedsieve.simulation.checkpoint import (
@@ -87,6 +87,7 @@ def run(
     Raises:
         ConfigError: A setting that cannot be run, or a directory that holds a run or is in use;
             nothing has been written.
+        ValueError: ``progress`` is none of its names.
 
     Example:
         >>> import fedsieve
@@ -95,6 +96,7 @@ def run(
         >>> result.summary["rounds"], result.summary["epsilon"]
         (2, None)
     """
+    require_style(progress)
     settled = _config(config)
     where = None if directory is None else RunDirectory(Path(directory))
     if where is not None:
@@ -132,7 +134,9 @@ def resume(directory: str | PathLike[str], *, progress: Style = "quiet", **objec
             other data or settings; where a noise seed makes the noise repeatable, also if it was
             started with other versions or on another device.
         CheckpointError: All its checkpoints are damaged, and with them finished rounds are lost.
+        ValueError: ``progress`` is none of its names.
     """
+    require_style(progress)
     where = RunDirectory.open(Path(directory))
     config = where.config()
     if where.finished:

@@ -6,9 +6,10 @@ What is told, rounds of a run or runs of an arena, `progress` and `arena.telling
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, get_args
 
 from rich.console import Console
 from rich.live import Live
@@ -18,6 +19,16 @@ Style = Literal["auto", "plain", "quiet", "json"]
 """``auto``: live on a terminal, else plain; ``json``: one JSON object per result."""
 
 EVERY = 10.0  # seconds between two plain lines
+
+
+def require_style(style: str) -> None:
+    """Refuse what is no style.
+
+    Raises:
+        ValueError: With those there are.
+    """
+    if style not in (styles := get_args(Style)):
+        raise ValueError(f"progress={style!r} is not one of {', '.join(styles)}")
 
 
 class Voice(Protocol):
@@ -61,8 +72,12 @@ class Objects(Silence):
         self.tell({"warning": sentence})
 
     def tell(self, entry: dict[str, Any]) -> None:
-        """The object on a line."""
-        _to_standard_error(json.dumps(entry))
+        """The object on a line; a number that JSON does not have is null, as in a summary."""
+        plain = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in entry.items()
+        }
+        _to_standard_error(json.dumps(plain, allow_nan=False))
 
 
 class Lines(Silence):

@@ -41,17 +41,17 @@ def path_text(value: Any) -> Any:
 
 
 def share_or_count(value: int | float) -> int | float:
-    """A fraction in (0, 1], or a whole number of clients.
+    """A fraction in (0, 1], or a whole number of clients above 1; 1 is the fraction, everybody.
 
     Raises:
         ValueError: Neither.
     """
     if isinstance(value, int):
         if value < 1:
-            raise ValueError("allowed is a fraction in (0, 1], or a whole number of clients >= 1")
+            raise ValueError("allowed is a fraction in (0, 1], or a whole number of clients >= 2")
         return value if value > 1 else 1.0
     if not 0 < value <= 1:
-        raise ValueError("allowed is a fraction in (0, 1], or a whole number of clients >= 1")
+        raise ValueError("allowed is a fraction in (0, 1], or a whole number of clients >= 2")
     return value
 
 

@@ -74,8 +74,9 @@ class Taps:
 
     @property
     def without_form(self) -> list[str]:
-        """Layers without a closed form of their own."""
-        return [f"{t.name} ({type(t.layer).__name__})" for t in self.taps if t.form is generic]
+        """Layers without a closed form of their own; the module itself has no name."""
+        named = [(t.name, type(t.layer).__name__) for t in self.taps if t.form is generic]
+        return [f"{name} ({kind})" if name else kind for name, kind in named]
 
     def __enter__(self) -> Taps:
         for tap in self.taps:

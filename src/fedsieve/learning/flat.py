@@ -35,7 +35,7 @@ class FlatModel:
 
     Raises:
         ValueError: A layer of these kinds, no trainable parameter, or a parameter that is not
-            floating point.
+            floating point or (of a lazy layer) has no shape yet.
 
     Example:
         >>> model = FlatModel(nn.Linear(2, 3), (2,))
@@ -54,6 +54,11 @@ class FlatModel:
         _freeze(self.module)
         slots, start = [], 0
         for name, parameter in self.module.named_parameters():
+            if isinstance(parameter, nn.UninitializedParameter):
+                raise ValueError(
+                    f"parameter {name!r} has no shape yet: a lazy layer gets one from its first "
+                    "forward pass; run the module once on a record, or use a layer that has one"
+                )
             if not parameter.is_floating_point():
                 raise ValueError(
                     f"parameter {name!r} has dtype {parameter.dtype}, not a float type"

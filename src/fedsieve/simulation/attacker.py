@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -123,6 +124,9 @@ class Craft:
         Args:
             honest: Finite messages (h >= 1, k) as the server decodes them.
             own: What the forgers would honestly send, (f, k); ``None`` if they computed nothing.
+
+        Raises:
+            ValueError: The attack gives something else than one message for each forger.
         """
         attack, halves = self.job.attack, self.job.algorithm.halves
         assert isinstance(attack, MessageAttack)
@@ -132,7 +136,7 @@ class Craft:
         memory: Tensors = {}
         for half in range(halves):
             scene = self._scene(half, theirs[half], mine[half])
-            rows.append(attack.craft(scene))
+            rows.append(_fitting(attack, attack.craft(scene), scene))
             kept = attack.remember(scene, rows[-1])
             memory |= {f"{half}.{name}": tensor for name, tensor in kept.items()}
         return torch.cat(rows, dim=1), memory
@@ -209,6 +213,18 @@ class Craft:
         if self._order != list(range(len(stack))):
             stack = stack[self._order]
         return job.algorithm.combined(stack, senders, rule)
+
+
+def _fitting(attack: MessageAttack, rows: Any, scene: Scene) -> Tensor:
+    """What a caller's own attack gives, as messages like those of the honest clients."""
+    wanted = (scene.f, scene.honest.shape[1])
+    if not isinstance(rows, Tensor) or tuple(rows.shape) != wanted:
+        found = f"shape {tuple(rows.shape)}" if isinstance(rows, Tensor) else f"a {type(rows)}"
+        raise ValueError(
+            f"{attack!r} gave {found} as the malicious messages; needed is a tensor of shape "
+            f"{wanted}, one row for each malicious client; scene.rows makes it of one message"
+        )
+    return rows.to(scene.honest)
 
 
 def _with(algorithm: Algorithm, gradient: StochasticGradient) -> Algorithm:

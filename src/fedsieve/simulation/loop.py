@@ -312,18 +312,23 @@ class Simulation:
         honest = {c for c in senders if c not in cheats}
         row: Row = {"senders": len(senders), "skipped": False}
         if not honest or not job.outvotes(len(senders)):
-            return row | {"skipped": True}  # fail closed: too few messages to outvote f
+            return self._skip(broadcast, row)  # fail closed: too few messages to outvote f
         recorder = Recorder(job, senders, honest, clock, evaluated=self._evaluates())
         try:
             self.shared = job.algorithm.exchange(
                 self.shared, broadcast, delivered.stack, senders, recorder
             )
         except TooManyFaultyClients:
-            return row | {"skipped": True}
+            return self._skip(broadcast, row)
         # one aggregate a round, or there would be as many memories as neighbourhoods and halves
         if job.rule.remembers and isinstance(job.algorithm, Central) and job.algorithm.halves == 1:
             self.rule_memory = {"previous": recorder.vector.clone()}
         return row | recorder.row
+
+    def _skip(self, broadcast: Broadcast, row: Row) -> Row:
+        """Leave the model as it is."""
+        self.shared = self.job.algorithm.skip(self.shared, broadcast)
+        return row | {"skipped": True}
 
     def _public(self) -> Tensor:
         """The parameters (d,) that everybody sees move: the mean of the nodes' without a server."""

@@ -55,19 +55,30 @@ def from_arrays(
         licence: Licence of the data.
 
     Raises:
-        ValueError: Lengths, types or labels do not fit, a record is not finite, or std <= 0.
+        ValueError: Lengths, types or labels do not fit, a record is not finite, or mean, std or
+            classes are out of range.
 
     Example:
         >>> own = from_arrays([[0.5], [2.0]], [0, 1], [[1.0]], [1])
         >>> own.classes, own.x.dtype
         (2, torch.float32)
     """
-    if not np.all(np.asarray(std) > 0):
-        raise ValueError(f"std={std} must be > 0")
+    if not (np.all(np.asarray(std) > 0) and np.isfinite(std).all()):
+        raise ValueError(f"std={std} must be > 0 and finite")
+    if not np.isfinite(mean).all():
+        raise ValueError(f"mean={mean} must be finite")
+    if classes is not None and classes < 0:
+        raise ValueError(f"classes={classes} must be >= 0; 0 is a regression")
     train, targets = _records(x, "x"), _labels(y, "y", classes)
     test, targets_test = _records(x_test, "x_test"), _labels(y_test, "y_test", classes)
     if classes is None:
         classes = 0 if targets.is_floating_point() else 1 + max(_top(targets), _top(targets_test))
+    for what, values in (("mean", mean), ("std", std)):
+        if isinstance(values, tuple) and train.shape[1:2] != (len(values),):
+            raise ValueError(
+                f"{what}={values}: one number, or one for each channel of records of shape "
+                f"{tuple(train.shape[1:])}"
+            )
     tensors = {"x": train, "y": targets, "x_test": test, "y_test": targets_test}
     checksums = {key: _sha256(tensor) for key, tensor in tensors.items()}
     return Dataset(
@@ -146,12 +157,15 @@ def folder(
 def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            return arrays["x"], arrays["y"]
+            x, y = arrays["x"], arrays["y"]
     except KeyError as error:
         raise DataError(f"{path}: expected the arrays x and y; {error.args[0]}") from error
     # A TypeError: the file is a single array, which is no context manager.
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} is no readable .npz file of plain arrays: {error}") from error
+    if x.ndim == 0 or y.ndim == 0:
+        raise DataError(f"{path}: x has shape {x.shape} and y {y.shape}; a row each is needed")
+    return x, y
 
 
 def _records(values: ArrayLike, place: str) -> Tensor:
