@@ -129,6 +129,17 @@ def test_the_bounds_by_the_residual_and_by_the_steps(spectrum):
             assert short <= proven.min(initial=1.0) * values[-1] + 1e-12
 
 
+def test_what_is_proven_of_a_thousand_rows_is_what_the_docstring_says():
+    """That beta^2 <= 4 (1 - e)/e exp(-4 (k - 1) sqrt(e)) up to the e that is named, and no more."""
+    beta = 0.001 * NUDGE / np.sqrt(1000)
+    assert round(100 * _lanczos.RESIDUAL / beta, 2) == 0.03
+    e = np.linspace(0, 1, 100_001)[1:-1]
+    for steps, percent in ((STEPS, "0.4"), (FEW, "30")):
+        left_out = e[beta**2 <= 4 * (1 - e) / e * np.exp(-4 * (steps - 1) * np.sqrt(e))].max()
+        assert f"{100 * left_out:.{1 if steps == STEPS else 0}f}" == percent
+        assert f"{percent}% by {steps}" in _lanczos.__doc__.replace(" steps", "")
+
+
 def test_a_direction_that_hides_from_the_fixed_start_is_found(monkeypatch):
     """Two far groups of rows, the farther one at right angles to what is known of the start."""
     n = 400
