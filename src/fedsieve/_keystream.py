@@ -138,7 +138,8 @@ def _sealed(name: str) -> Any:
 def digest(generator: np.random.Generator) -> bytes:
     """16 bytes that generators share if the next words of 64 bits are the same; they tell none."""
     bits: Any = generator.bit_generator
-    state = super(Sealed, bits).state if isinstance(bits, Sealed) else bits.state
+    sealed = isinstance(bits, Sealed)
+    state: Any = super(Sealed, bits).state if sealed else bits.state
     return hashlib.blake2b(repr(_spelled(state)).encode(), digest_size=16).digest()
 
 
