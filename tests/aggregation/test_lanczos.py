@@ -92,12 +92,13 @@ def test_a_filter_that_has_spent_its_budget_still_looks(case, monkeypatch):
     assert e.max() < 0.03
 
 
-def test_the_budget_is_what_bounds_the_products(monkeypatch):
+@pytest.mark.parametrize("scale", [1.0, 1e130])
+def test_the_budget_is_what_bounds_the_products(scale, monkeypatch):
     products = []
     dsymv = _lanczos.dsymv
     monkeypatch.setattr(_lanczos, "dsymv", lambda *a: products.append(len(a[2])) or dsymv(*a))
     monkeypatch.setattr(_spectral, "BUDGET", 400 * 1000 * STEPS)
-    CAF(f=199).weights(stack("scales at right angles", 400))
+    CAF(f=199).weights(scale * stack("scales at right angles", 400))
     turns = 2 * 199
     assert 0 < len(products) < 4 * STEPS + turns * FEW
 

@@ -74,7 +74,7 @@ def spread(
     squares = np.diagonal(G)
     if (peak := float((w * np.abs(squares)).max())) > SQUARABLE:
         unit = 2.0 ** np.frexp(peak)[1]  # rounds nothing
-        along = spread(G / unit, w)
+        along = spread(G / unit, w, start, steps)
         return replace(along, variance=along.variance * unit, tau=along.tau * unit)
     rounding = ROUNDING * float(w @ np.abs(squares))
     if w @ squares - w @ G @ w <= rounding:  # the trace of M, no less than lambda
