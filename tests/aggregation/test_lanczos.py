@@ -92,12 +92,13 @@ def test_a_filter_that_has_spent_its_budget_still_looks(case, monkeypatch):
     assert e.max() < 0.03
 
 
-def test_the_budget_is_what_bounds_the_products(monkeypatch):
+@pytest.mark.parametrize("scale", [1.0, 1e130])
+def test_the_budget_is_what_bounds_the_products(scale, monkeypatch):
     products = []
     dsymv = _lanczos.dsymv
     monkeypatch.setattr(_lanczos, "dsymv", lambda *a: products.append(len(a[2])) or dsymv(*a))
     monkeypatch.setattr(_spectral, "BUDGET", 400 * 1000 * STEPS)
-    CAF(f=199).weights(stack("scales at right angles", 400))
+    CAF(f=199).weights(scale * stack("scales at right angles", 400))
     turns = 2 * 199
     assert 0 < len(products) < 4 * STEPS + turns * FEW
 
@@ -127,6 +128,17 @@ def test_the_bounds_by_the_residual_and_by_the_steps(spectrum):
             e = np.linspace(0.001, 0.999, 999)
             proven = e[beta**2 > 4 * (1 - e) / e * np.exp(-4 * (pair.products - 1) * np.sqrt(e))]
             assert short <= proven.min(initial=1.0) * values[-1] + 1e-12
+
+
+def test_what_is_proven_of_a_thousand_rows_is_what_the_docstring_says():
+    """That beta^2 <= 4 (1 - e)/e exp(-4 (k - 1) sqrt(e)) up to the e that is named, and no more."""
+    beta = 0.001 * NUDGE / np.sqrt(1000)
+    assert round(100 * _lanczos.RESIDUAL / beta, 2) == 0.03
+    e = np.linspace(0, 1, 100_001)[1:-1]
+    for steps, percent in ((STEPS, "0.4"), (FEW, "30")):
+        left_out = e[beta**2 <= 4 * (1 - e) / e * np.exp(-4 * (steps - 1) * np.sqrt(e))].max()
+        assert f"{100 * left_out:.{1 if steps == STEPS else 0}f}" == percent
+        assert f"{percent}% by {steps}" in _lanczos.__doc__.replace(" steps", "")
 
 
 def test_a_direction_that_hides_from_the_fixed_start_is_found(monkeypatch):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fedsieve.aggregation import NNM, MoNNA, TooManyFaultyClients
+from fedsieve.aggregation import NNM, Bucketing, Clipping, MoNNA, TooManyFaultyClients
 
 
 def test_averages_the_nearest_to_the_pivot():
@@ -28,6 +28,32 @@ def test_mixed_messages_are_compared_with_the_pivots_own():
     Y = np.stack([X[np.argsort(row)[:7]].mean(0) for row in D])
     nearest = np.argsort(((Y - X[3]) ** 2).sum(1))[:7]
     np.testing.assert_allclose((NNM(2) >> MoNNA(2, 3))(X), Y[nearest].mean(0))
+
+
+@pytest.mark.parametrize("pivot", [3, 4, 8])
+def test_the_pivot_is_a_client_though_there_are_fewer_buckets(pivot):
+    X = np.random.default_rng(3).normal(size=(9, 3))
+    dealt = X[np.random.default_rng(5).permutation(9)]
+    Y = np.stack([bucket.mean(0) for bucket in np.split(dealt, [2, 4, 6, 8])])
+    nearest = np.argsort(((Y - X[pivot]) ** 2).sum(1))[:3]
+    for pre in (Bucketing(s=2, seed=5), Clipping(C=1.0) >> Bucketing(s=2, seed=5)):
+        rule = pre >> MoNNA(2, pivot)
+        rule.check(9)
+        if isinstance(pre, Bucketing):
+            np.testing.assert_allclose(rule(X), Y[nearest].mean(0))
+        with pytest.raises(ValueError, match=r"pivot=9 with n=9 clients; allowed are 0\.\.8"):
+            (pre >> MoNNA(2, 9)).check(9)
+        with pytest.raises(ValueError, match="does not allow f=3 with n=9; largest legal f is 2"):
+            (pre >> MoNNA(3, pivot)).check(9)
+
+
+def test_the_pivot_is_a_client_though_others_are_absent():
+    X = np.random.default_rng(4).normal(size=(9, 3))
+    weights = np.array([1, 0, 1, 1, 0, 1, 1, 1, 1])
+    heard = np.flatnonzero(weights)
+    np.testing.assert_allclose(MoNNA(2, 8)(X, weights), MoNNA(2, 6)(X[heard]))
+    with pytest.raises(TooManyFaultyClients, match="trusted pivot=4 is unusable"):
+        MoNNA(2, 4)(X, weights)
 
 
 def test_fails_closed_without_its_pivot():

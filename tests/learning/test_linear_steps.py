@@ -95,6 +95,12 @@ def _patched() -> nn.Module:
     return module
 
 
+def _patched_part() -> nn.Module:
+    module = nn.Sequential(nn.Linear(6, 5), nn.Sequential(nn.ReLU()), nn.Linear(5, 4))
+    module[1].forward = _twice_its_input
+    return module
+
+
 def _twice_its_input(x: torch.Tensor) -> torch.Tensor:
     return 2 * x
 
@@ -113,6 +119,7 @@ def _doubled(_module: nn.Module, _inputs: object, output: torch.Tensor) -> torch
         (_frozen_head, False),
         (_hooked, False),
         (_patched, False),
+        (_patched_part, False),
         (lambda: nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6), nn.Linear(6, 4)), False),
         (Reversed, False),
     ],

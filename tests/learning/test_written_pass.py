@@ -100,6 +100,12 @@ def _patched() -> nn.Module:
     return module
 
 
+def _patched_part() -> nn.Module:
+    module = nn.Sequential(nn.Linear(6, 5), nn.Sequential(nn.ReLU()), nn.Linear(5, 4))
+    module[1].forward = lambda x: 2 * x
+    return module
+
+
 @pytest.mark.parametrize(
     ("make", "shape"),
     [
@@ -109,6 +115,7 @@ def _patched() -> nn.Module:
         (lambda: nn.Sequential(nn.Linear(6, 5), nn.Flatten(), nn.Linear(10, 4)), (2, 6)),
         (lambda: nn.Sequential(nn.Flatten(2), nn.Linear(6, 4), nn.Flatten()), (1, 2, 3)),
         (_patched, (6,)),
+        (_patched_part, (6,)),
     ],
 )
 def test_other_models_are_left_to_hooks(make: Callable[[], nn.Module], shape):

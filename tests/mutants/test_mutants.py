@@ -128,7 +128,7 @@ def realised_batch_size(patch: Patch) -> None:
 
 
 def noise_shared_by_clients(patch: Patch) -> None:
-    patch.setattr("fedsieve.privacy.gaussian.refuse_twins", lambda first: None)  # it would notice
+    patch.setattr("fedsieve.privacy.gaussian.refuse_twins", lambda own: None)  # it would notice
     noise = Streams.noise
     patch.setattr(Streams, "noise", lambda self, client, *labels: noise(self, 0, *labels))
 

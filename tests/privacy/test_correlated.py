@@ -110,7 +110,7 @@ def test_wrong_arguments_are_refused():
         with pytest.raises(ValueError, match=f"{name}=-1"):
             CorrelatedGaussian(**good | {name: -1})
     mechanism = CorrelatedGaussian(**good)
-    with pytest.raises(ValueError, match="n different generators"):
+    with pytest.raises(ValueError, match="share one"):
         mechanism.privatize(torch.zeros(2, 3), own(1) * 2, pairs())
     with pytest.raises(ValueError, match="not finite"):
         mechanism.privatize(torch.full((1, 1), math.nan), own(1), pairs())

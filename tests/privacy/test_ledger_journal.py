@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from fedsieve.privacy import Ledger, _journal
+from fedsieve.privacy import ClientLedger, Ledger, _journal
 from fedsieve.privacy._journal import Journal
-from tests.privacy.ledgers import COHORT, new_ledger, through_json
+from tests.privacy.ledgers import COHORT, limits, new_ledger, through_json
 
 
 def test_the_record_is_on_disk_when_charge_returns(tmp_path):
@@ -51,13 +51,19 @@ def test_a_crash_between_checkpoints_loses_nothing(tmp_path, repeatable):
         assert resumed.spent() == dict.fromkeys(COHORT, 10)
 
 
-def test_a_release_is_on_the_disk_before_it_is_sent(tmp_path, monkeypatch):
-    synced = []
+@pytest.fixture
+def synced(monkeypatch):
+    """The files and folders that were flushed; empty names where the system does not tell them."""
+    found = []
 
     def fsync(handle):
-        synced.append(os.readlink(f"/proc/self/fd/{handle}") if os.path.exists("/proc") else "")
+        found.append(os.readlink(f"/proc/self/fd/{handle}") if os.path.exists("/proc") else "")
 
     monkeypatch.setattr(os, "fsync", fsync)
+    return found
+
+
+def test_a_release_is_on_the_disk_before_it_is_sent(tmp_path, synced):
     path = tmp_path / "ledger.jsonl"
     ledger = new_ledger(journal=path)
     ledger.charge(0, COHORT)
@@ -67,6 +73,20 @@ def test_a_release_is_on_the_disk_before_it_is_sent(tmp_path, monkeypatch):
     assert len(synced) == 2 + (os.name == "posix")
     if synced[0]:
         assert synced == [str(path), str(tmp_path), str(path)]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs names of open files")
+def test_behind_a_link_the_name_of_the_file_is_flushed_and_not_the_links(tmp_path, synced):
+    links, disk = tmp_path / "links", tmp_path / "disk"
+    links.mkdir()
+    disk.mkdir()
+    for name in ("ledger.jsonl", "ledger.db"):
+        (links / name).symlink_to(disk / name)
+    new_ledger(journal=links / "ledger.jsonl").charge(0, COHORT)
+    assert synced == [str(disk / "ledger.jsonl"), str(disk)]
+    synced.clear()
+    ClientLedger(links / "ledger.db", "ward", limits()).close()
+    assert synced == [str(disk)]  # SQLite flushes the file by itself
 
 
 def test_the_digest_in_the_state_is_that_of_the_first_lines(tmp_path):

@@ -17,7 +17,7 @@ Lanczos algorithms with a random start", SIAM J. Matrix Anal. Appl. 13, 1992, wh
 start chosen beforehand has one.) So whoever makes the rows must not know the start. It is a fixed
 Gaussian vector, for results that hardly move with the rounding of a Gram, plus `NUDGE` of one drawn
 from a hash of all of the Gram: whatever the rows, |beta| < x NUDGE / sqrt(n) has probability x at
-most. For n = 1000 and x = 0.001, e is 0.03% by the residual, 0.4% by 192 steps and 22% by 24; what
+most. For n = 1000 and x = 0.001, e is 0.03% by the residual, 0.4% by 192 steps and 30% by 20; what
 is found is far better (``tests/aggregation/test_lanczos.py``).
 """
 

@@ -35,8 +35,8 @@ ROUNDING = 1e-15  # a variance below this part of the squared norms is the round
 DENSE = 256  # rows up to which LAPACK is as fast as Lanczos
 STEPS = 192  # of Lanczos at most; more than what noise takes, in however many dimensions
 SMALL = 600  # rows; a step with n of them takes as long as n (n + SMALL) entries of G
-FEW = 24  # steps at most of a filter that has spent its budget
-BUDGET = 4000 * 1000 * (1000 + SMALL)  # 4000 products for 1000 rows, under half a second
+FEW = 20  # steps at most of a filter that has spent its budget
+BUDGET = 3000 * 1000 * (1000 + SMALL)  # 3000 products for 1000 rows, under half a second
 NEAR_TIE = 1e-12  # relative: rows as far as the farthest up to this may be so up to rounding
 HEARD = 0.95  # part of the rows that weigh something, below which the others are left out
 SQUARABLE = 1e100  # of sums of a thousand such squares float64 still has room
@@ -74,7 +74,7 @@ def spread(
     squares = np.diagonal(G)
     if (peak := float((w * np.abs(squares)).max())) > SQUARABLE:
         unit = 2.0 ** np.frexp(peak)[1]  # rounds nothing
-        along = spread(G / unit, w)
+        along = spread(G / unit, w, start, steps)
         return replace(along, variance=along.variance * unit, tau=along.tau * unit)
     rounding = ROUNDING * float(w @ np.abs(squares))
     if w @ squares - w @ G @ w <= rounding:  # the trace of M, no less than lambda

@@ -13,9 +13,9 @@ weight, so every turn removes at least one row for good. The eigenpair comes fro
 (``_spectral``, which says how far it is converged and what that costs); 1000 rows take no d x d
 matrix and no n^3 operations a turn. Turns whose lambda cannot be the smallest are left out, and the
 products of all turns are bounded: rows at right angles, for which eigenvectors are hardest to tell
-apart, would otherwise be worth sending to wear the server out. 1000 rows with f = 499 take about
+apart, would otherwise be worth sending to wear the server out. 1000 rows with f = 499 take under
 two seconds of one core after the Gram in the worst of some twenty cases that were tried (rows at
-right angles, their lengths in a geometric series), and one second where they are noise.
+right angles, their lengths in a geometric series), and under one second where they are noise.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Facts(Flag):
     ROBUST = auto()
     """Whatever finite rows f clients send, the aggregate stays near the others' mean.
 
-    Near by how far the others are apart, not by how long they are; where a rule has a scale of its
-    own (a radius, the length of a trusted update, votes of +-1), up to that scale. Also with client
-    weights of which f clients hold less than the rule's ``weight_limit``.
+    How near depends on how far the others are apart, not on how long they are; where a rule has a
+    scale of its own (a radius, the length of a trusted update, votes of +-1), it may be as far as
+    that. Also with client weights of which f clients hold less than the rule's ``weight_limit``.
     """

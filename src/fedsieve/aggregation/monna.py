@@ -10,8 +10,8 @@ where x_(1) = x_p itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import numpy as np
 from torch import Tensor
@@ -31,14 +31,15 @@ class MoNNA(Nearest):
 
     Meant for a client that aggregates what it receives together with its own message. With client
     weights, the farthest messages lose the most weight that f clients can hold. Behind a
-    pre-aggregator, mixed messages are compared with the pivot's own one.
+    pre-aggregator, mixed messages are compared with the pivot's own one, as it was sent.
 
     Args:
         f: Number of Byzantine clients, 2f < n.
-        pivot: Row of the trusted client, >= 0.
+        pivot: Number of the trusted client, its row in the stack of all messages: from 0 to n - 1,
+            also where other clients are absent, and where a pre-aggregator makes fewer rows.
 
     Raises:
-        ValueError: ``f`` or ``pivot`` is not an integer >= 0, or at the call there is no such row.
+        ValueError: ``f`` or ``pivot`` is not an integer >= 0, or at the call no such client.
         TooManyFaultyClients: At the call, the pivot's message is unusable.
 
     Example:
@@ -60,14 +61,20 @@ class MoNNA(Nearest):
         return minority(n)
 
     def check(self, n: int) -> None:
-        """Refuse 2f >= n, and a pivot that is no row.
+        """Refuse 2f >= n, and a pivot that is none of n clients.
 
         Raises:
             ValueError: Either is the case.
         """
         super().check(n)
+        self._check_pivot(n)
+
+    def _check_pivot(self, n: int) -> None:
         if self.pivot >= n:
             raise ValueError(f"pivot={self.pivot} with n={n} clients; allowed are 0..{n - 1}")
+
+    def _unnumbered(self) -> Self:
+        return replace(self, pivot=0)
 
     def kappa(self, n: int) -> float | None:  # noqa: ARG002
         """0 for f = 0; otherwise none is known to us."""

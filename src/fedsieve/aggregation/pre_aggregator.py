@@ -233,7 +233,8 @@ class Mixed(Rule):
         """Refuse what either refuses."""
         self.pre.check(n)
         super().check(n)
-        self.rule.check(self.pre.rows(n))
+        self.rule._check_pivot(n)
+        self.rule._unnumbered().check(self.pre.rows(n))
 
     def weight_limit(self, n: int) -> float:
         """The rule's, for the rows that are made of n messages."""

@@ -164,6 +164,16 @@ class Rule(ABC):
         """
         check_breakdown(self, self.f, n, self.breakdown(n))
 
+    def _check_pivot(self, n: int) -> None:
+        """Refuse to trust a client by a number that none of n clients has."""
+        for part in parts_of(self).values():
+            part._check_pivot(n)
+
+    def _unnumbered(self) -> Self:
+        """This rule without a pivot, to be checked for rows that are not numbered as clients."""
+        changed: dict[str, Any] = {name: r._unnumbered() for name, r in parts_of(self).items()}
+        return replace(self, **changed) if changed else self
+
     def _vector(self, stack: Tensor, weights: ClientWeights | None) -> tuple[Tensor, int]:
         """The aggregate, and how many rows were unusable."""
         rows = self._admit(stack, weights)
@@ -195,7 +205,7 @@ class Rule(ABC):
         """Refuse an f that is too large for the clients that weigh something."""
         if heard < n:
             try:
-                self.check(heard)
+                self._unnumbered().check(heard)
             except ValueError as error:
                 raise TooManyFaultyClients(
                     f"weights: {heard} of {n} clients have a weight > 0; {error}"

@@ -38,7 +38,7 @@ ALONE = 512  # subsets multiplied at a time
 POWER = 12  # steps; then an exact eigenvalue costs less than what another step would rule out
 BATCH = 256  # exact eigenvalues between two looks at what is left to do
 NEAR = 0.999  # part of the middle of a spectrum; all of it would leave equal eigenvalues rounding
-TINY = 1e-300  # keeps 0 / 0 at 0, and makes 0 more than enough
+TINY = 1e-300  # keeps 0 / 0 at 0, and looks for nothing below 0
 TIE = 1e-12  # eigenvalues this close, relatively, are one; the first subset wins
 
 

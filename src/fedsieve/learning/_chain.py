@@ -27,6 +27,8 @@ ACTIVATIONS: dict[type[nn.Module], Derivative] = {
 
 def chain(module: nn.Module) -> list[nn.Module] | None:
     """The module's layers in order; ``None`` if it is no chain whose parameters are all linear."""
+    if _altered(module):
+        return None
     if type(module) is nn.Sequential:
         layers: list[nn.Module] = []
         for part in module:
@@ -34,12 +36,12 @@ def chain(module: nn.Module) -> list[nn.Module] | None:
             if inner is None:
                 return None
             layers += inner
-        return None if _hooked(module) else layers
+        return layers
     plain = type(module).__module__.startswith("torch.nn.modules.") and not list(module.children())
-    if not plain or _hooked(module) or "forward" in vars(module):
+    if not plain:
         return None
     held = sum(1 for _ in module.parameters()) + sum(1 for _ in module.buffers())
-    trained = {name for name, p in module.named_parameters() if p is not None}
+    trained = {name for name, _ in module.named_parameters()}
     if type(module) is nn.Linear and "weight" in trained and held == len(trained):
         return [module]
     return None if held else [module]
@@ -86,8 +88,9 @@ def walk(
     return found
 
 
-def _hooked(module: nn.Module) -> bool:
-    return bool(
+def _altered(module: nn.Module) -> bool:
+    """Whether something else runs than the forward pass of its class."""
+    return "forward" in vars(module) or bool(
         module._forward_hooks
         or module._forward_pre_hooks
         or module._backward_hooks

@@ -97,7 +97,7 @@ class Taps:
             One factor per parameter tensor in the layout's order, and the losses of all samples.
 
         Raises:
-            NoClosedFormError: A layer that some of the groups use only.
+            NoClosedFormError: Some of the groups use a layer, and others do not.
         """
         self.numbers_per_sample = self.numbers_per_sample or records[0].numbers_per_sample
         losses = _joined([record.losses for record in records])

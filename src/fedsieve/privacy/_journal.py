@@ -75,14 +75,14 @@ def _write(path: Path, line: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     if made:
-        sync_folder(path.parent)
+        sync_name(path)
 
 
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder last."""
+def sync_name(path: Path) -> None:
+    """Make the name of a file last, in the folder where the file is if ``path`` is a link to it."""
     if os.name != "posix":
         return  # elsewhere no folder can be opened
-    folder = os.open(path, os.O_RDONLY)
+    folder = os.open(path.resolve().parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

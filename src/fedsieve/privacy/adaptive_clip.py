@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsieve.privacy._grid import grid_spacing, to_grid
+from fedsieve.privacy._twins import refuse_twins
 from fedsieve.privacy.guarantee import Event
 from fedsieve.registry import register
 
@@ -133,13 +134,14 @@ class AdaptiveClip:
             generators: One per client, its own noise stream.
 
         Raises:
-            ValueError: Not one generator per client.
+            ValueError: Not one generator per client, or two the same or in the same state.
         """
-        if len({id(g) for g in generators}) != len(norms):
+        if len(generators) != len(norms):
             raise ValueError(
                 f"there are {len(generators)} generators for {len(norms)} clients; "
                 "each needs its own"
             )
+        refuse_twins(generators)
         sums = np.array([np.sum(np.where(own <= clip, 0.5, -0.5)) for own in norms])
         noise = np.array([generator.standard_normal() for generator in generators])
         return 0.5 + to_grid(sums + self.noise_std * noise, self.grid) / batch

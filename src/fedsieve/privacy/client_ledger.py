@@ -31,7 +31,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from fedsieve.privacy import _ledger_file
-from fedsieve.privacy._journal import sync_folder
+from fedsieve.privacy._journal import sync_name
 from fedsieve.privacy._ledger_file import LedgerError as LedgerError
 from fedsieve.privacy.guarantee import Event, Guarantee, Law, Sampling, merge
 from fedsieve.privacy.limits import Limits, RefusedError, Terms, released
@@ -94,7 +94,7 @@ class ClientLedger:
                 with self._alone():
                     self._agree()
                 _ledger_file.fold(self._db)
-                sync_folder(self.path.parent)
+                sync_name(self.path)
             except BaseException:
                 self._db.close()
                 raise

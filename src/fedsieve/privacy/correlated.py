@@ -31,7 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedsieve.privacy._grid import grid_spacing, to_grid
-from fedsieve.privacy.gaussian import Released, refuse_twins, require_representable
+from fedsieve.privacy._twins import refuse_twins
+from fedsieve.privacy.gaussian import Released, require_representable
 from fedsieve.privacy.guarantee import Event
 from fedsieve.registry import register
 
@@ -185,25 +186,22 @@ class CorrelatedGaussian:
             peers: Everybody in the cohort, in any order; ``None``: the clients themselves.
 
         Raises:
-            ValueError: Not one generator per row, shared ones or two in the same state, or a sum
-                that is not finite.
+            ValueError: Not one generator per row, two the same or in the same state, or a sum that
+                is not finite.
         """
         import torch  # not above: the accounting commands start without it
 
-        if sums.ndim != 2 or len({id(g) for g in generators}) != len(sums):
+        if sums.ndim != 2 or len(generators) != len(sums):
             raise ValueError(
                 f"sums has shape {tuple(sums.shape)} and there are {len(generators)} generators; "
-                "needed are shape (n, k) and n different generators"
+                "needed are shape (n, k) and n generators"
             )
+        refuse_twins(generators)
         if not torch.isfinite(sums).all():
             raise ValueError("sums holds a number that is not finite: clip every vector first")
         noise = self._shared(sums.shape[1], pair, clients, clients if peers is None else peers)
-        first = np.empty((len(noise), min(noise.shape[1], 2)))
-        for i, generator in enumerate(generators):
-            own = np.asarray(generator.standard_normal(noise.shape[1]))
-            first[i] = own[:2]
-            noise[i] += self.independent * own
-        refuse_twins(first)
+        for row, generator in zip(noise, generators, strict=True):
+            row += self.independent * generator.standard_normal(len(row))
         noise *= self.clip
         signal = sums.double().cpu().numpy()
         messages = to_grid((signal + noise) / self.batch, self.grid)

@@ -31,10 +31,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedsieve.learning.clipping import Clipping, Split
 from fedsieve.privacy._grid import grid_spacing
+from fedsieve.privacy._twins import refuse_twins
 from fedsieve.privacy.guarantee import Event, Unit
 from fedsieve.registry import register
 
@@ -147,8 +147,8 @@ class GaussianMechanism:
             generators: One per row, each client's own noise stream.
 
         Raises:
-            ValueError: Not one generator per row, two in the same state, or a sum that is not
-                finite: it cannot be a sum of clipped vectors, and noise would not hide it.
+            ValueError: Not one generator per row, two the same or in the same state, or a sum that
+                is not finite: it cannot be a sum of clipped vectors, and noise would not hide it.
         """
         import torch  # not above: the accounting commands start without it
 
@@ -157,23 +157,19 @@ class GaussianMechanism:
                 f"sums has shape {tuple(sums.shape)} and there are {len(generators)} generators; "
                 "needed are shape (n, k) and n generators"
             )
-        if len({id(generator) for generator in generators}) != len(generators):
-            raise ValueError("two clients share one noise generator; each needs its own")
+        refuse_twins(generators)
         (n, k), std, grid = sums.shape, self.noise_multiplier * self.clip, self.grid
         messages = torch.empty_like(sums)
         noise_squared, signal_squared = sums.new_zeros(2, n, dtype=torch.float64)
         width = max(1, min(k, _BLOCK))
         height = max(1, _BLOCK // width)
         buffer = np.empty(min(n, height) * width)
-        first = np.empty((n, min(k, 2)))
         for i, j in itertools.product(range(0, n, height), range(0, k, width)):
             rows, columns = slice(i, min(i + height, n)), slice(j, min(j + width, k))
             shape = rows.stop - i, columns.stop - j
             drawn = buffer[: shape[0] * shape[1]].reshape(shape)
             for row, generator in zip(drawn, generators[rows], strict=True):
                 generator.standard_normal(out=row)
-            if j == 0:
-                first[rows] = drawn[:, :2]
             noise = torch.from_numpy(drawn).to(sums.device).mul_(std)
             signal = sums[rows, columns].double()
             noise_squared[rows] += torch.linalg.vector_norm(noise, dim=1).square_()
@@ -186,7 +182,6 @@ class GaussianMechanism:
                 f"sum of row {int(unclipped[0])} is not finite: clip every vector, counting one "
                 "that is not finite as zero, before summing"
             )
-        refuse_twins(first)
         noise_norm, signal_norm = (
             float(squared.sqrt().mean()) / self.batch for squared in (noise_squared, signal_squared)
         )
@@ -205,20 +200,3 @@ def require_representable(*stds: float) -> None:
                 f"noise multiplier, clip and batch make noise of standard deviation {std}; allowed "
                 f"is {sys.float_info.min:.3g} to {sys.float_info.max:.3g}"
             )
-
-
-def refuse_twins(first: NDArray[np.float64]) -> None:
-    """Refuse generators that draw the same noise for two clients, whose difference would be bare.
-
-    Args:
-        first: The first numbers of each client's noise, (n, up to 2); equal by chance with a
-            probability of 10^-30 where there are two.
-
-    Raises:
-        ValueError: Two rows are the same.
-    """
-    if first.size and len(np.unique(first, axis=0)) < len(first):
-        raise ValueError(
-            "two clients' generators are in the same state and draw the same noise; each needs one "
-            "of its own, such as fedsieve.randomness.Streams.noise(client, round)"
-        )

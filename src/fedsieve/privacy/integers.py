@@ -179,7 +179,8 @@ class IntegerMechanism:
             generators: One per row, each client's own noise stream.
 
         Raises:
-            ValueError: Another shape, not one generator per row, or a sum that is not finite.
+            ValueError: Another shape, not one generator per row, two the same or in the same state,
+                or a sum that is not finite.
         """
         import torch  # not above: the accounting commands start without it
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fedsieve.privacy._twins import refuse_twins
 from fedsieve.privacy.discrete._laws import WIDEST
 from fedsieve.privacy.discrete._renyi import epsilon_of
 from fedsieve.privacy.discrete.lattice import IntArray, Lattice, check_reach
@@ -42,8 +43,10 @@ class AdditiveMechanism(ABC):
             generators: One per row, each client's own noise stream.
 
         Raises:
-            ValueError: Another shape, a number that is not finite, or shared generators.
+            ValueError: Another shape, a number that is not finite, or two generators the same or
+                in the same state.
         """
+        refuse_twins(generators)  # in time: rounding may draw from them, too
         return self.add_noise(self.lattice.round(x, list(generators)), generators)
 
     def add_noise(self, sums: IntArray, generators: Sequence[np.random.Generator]) -> IntArray:
@@ -54,19 +57,20 @@ class AdditiveMechanism(ABC):
             generators: One per row, each client's own noise stream.
 
         Raises:
-            ValueError: Something other than integers of this shape, one beyond +-2^62, or shared
-                generators.
+            ValueError: Something other than integers of this shape, one beyond +-2^62, not one
+                generator per row, or two the same or in the same state.
         """
         if sums.dtype.kind != "i" or sums.ndim != 2 or sums.shape[1] != self.lattice.d:
             raise ValueError(
                 f"sums has shape {sums.shape} and type {sums.dtype}; needed are integers of shape "
                 f"(n, {self.lattice.d})"
             )
-        if len(generators) != len(sums) or len({id(g) for g in generators}) != len(sums):
+        if len(generators) != len(sums):
             raise ValueError(
-                f"there are {len({id(g) for g in generators})} different generators for "
-                f"{len(sums)} rows; each row needs its own"
+                f"there are {len(generators)} generators for {len(sums)} rows; each row needs its "
+                "own"
             )
+        refuse_twins(generators)
         check_reach(sums, "sums")
         noise = [self.noise(self.lattice.d, generator) for generator in generators]
         return sums + np.array(noise, dtype=np.int64).reshape(sums.shape)

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fedsieve.privacy._twins import refuse_twins
 from fedsieve.privacy.discrete._renyi import epsilon_of
 from fedsieve.privacy.discrete.lattice import FloatArray, IntArray
 from fedsieve.registry import register
@@ -106,14 +107,16 @@ class PoissonBinomial:
             generators: One per row, each client's own noise stream.
 
         Raises:
-            ValueError: Another shape, a number beyond the bound or not finite, shared generators.
+            ValueError: Another shape, a number beyond the bound or not finite, not one generator
+                per row, or two the same or in the same state.
         """
         rows = np.asarray(x, dtype=np.float64)
-        if rows.ndim != 2 or len({id(g) for g in generators}) != len(rows):
+        if rows.ndim != 2 or len(generators) != len(rows):
             raise ValueError(
                 f"x has shape {rows.shape} and there are {len(generators)} generators; needed are "
-                "shape (n, d) and n different generators"
+                "shape (n, d) and n generators"
             )
+        refuse_twins(generators)
         beyond = ~(np.abs(rows) <= self.bound)
         if beyond.any():
             raise ValueError(f"x holds {rows[beyond][0]}, outside [-{self.bound}, {self.bound}]")
