@@ -131,8 +131,8 @@ def resume(directory: str | PathLike[str], *, progress: Style = "quiet", **objec
 
     Raises:
         ConfigError: There is no run, or it was started with objects that are not given, or with
-            other data or settings; where a noise seed makes the noise repeatable, also if it was
-            started with other versions or on another device.
+            other objects, data or settings; where a noise seed makes the noise repeatable, also if
+            it was started with other versions or on another device.
         CheckpointError: All its checkpoints are damaged, and with them finished rounds are lost.
         ValueError: ``progress`` is none of its names.
     """
@@ -282,6 +282,7 @@ def manifest_of(built: Built) -> dict[str, Any]:
         noise_grid=None if built.mechanism is None else built.noise.grid(built.mechanism),
         count_grid=None if counts is None else counts.grid,
         device=f"{job.device.type} {arithmetic}",
+        objects=built.objects,
     )
 
 
