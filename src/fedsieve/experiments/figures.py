@@ -38,7 +38,7 @@ Axis = Literal["rounds", "bits"]
 
 def progress(runs: Sequence[Run], axis: Axis) -> Figure | None:
     """Quality and epsilon against rounds, or against what the clients have sent so far."""
-    measure, name = "accuracy", "test accuracy"
+    measure, name = "accuracy", " / ".join(dict.fromkeys(run.quality.full for run in runs))
     if not any(np.isfinite(run.column(measure)).any() for run in runs):
         measure, name = "loss", "test loss"
     if not any(np.isfinite(run.column(measure)).any() for run in runs):

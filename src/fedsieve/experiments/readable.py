@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedsieve.experiments import statement
+from fedsieve.experiments.quality import QUALITY
+
+if TYPE_CHECKING:
+    from fedsieve.learning.data import Task
 
 
-def rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+def rows(summary: Mapping[str, Any], task: Task = "classification") -> list[tuple[str, str]]:
     """Names and values of the summary as a reader wants them, in reading order."""
+    quality = QUALITY[task]
     honest = summary["n_clients"] - summary["n_byzantine"]
     d, k = summary["dimension"], summary["message_dimension"]
     return [
@@ -22,7 +27,7 @@ def rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         *_server(summary),
         ("projection", f"{summary['projection']}, {k:,} of {d:,} numbers"),
         ("rounds", f"{summary['rounds']:,}"),
-        ("test accuracy", percent(summary["test_accuracy"])),
+        (quality.full, quality.told(summary["test_accuracy"])),
         ("test loss", number(summary["test_loss"])),
         *_backdoor(summary),
         ("privacy", statement.privacy_line(summary)),

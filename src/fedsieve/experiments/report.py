@@ -22,6 +22,7 @@ from fedsieve._version import __version__
 from fedsieve.experiments import figures, readable, statement
 from fedsieve.experiments.drawing import draw, save_png
 from fedsieve.experiments.files import refuse_other_ending, write_text
+from fedsieve.experiments.quality import Quality
 from fedsieve.experiments.recorded import Run
 from fedsieve.experiments.run_directory import RunDirectory
 
@@ -158,6 +159,7 @@ def _render(runs: Sequence[Run], shown: Sequence[tuple[Panel, Markup]]) -> str:
     page = templates().get_template("report.html.jinja")
     return page.render(
         version=__version__,
+        quality=" / ".join(dict.fromkeys(run.quality.name for run in runs)),
         title=runs[0].label if len(runs) == 1 else f"{len(runs)} runs compared",
         runs=[_described(run) for run in runs],
         statements=_statements(runs),
@@ -182,12 +184,12 @@ def _described(run: Run) -> Mapping[str, Any]:
     return {
         "label": run.label,
         "summary": summary,
-        "headline": _headline(summary) if summary else [],
-        "rows": readable.rows(summary) if summary else [],
+        "headline": _headline(summary, run.quality) if summary else [],
+        "rows": readable.rows(summary, run.task) if summary else [],
         "config": tomli_w.dumps(run.config),
         "manifest": run.manifest,
         "rounds": run.table.num_rows,
-        "accuracy": readable.percent(summary.get("test_accuracy")),
+        "quality": run.quality.told(summary.get("test_accuracy")),
         "loss": readable.number(summary.get("test_loss")),
         "epsilon": statement.epsilon(summary.get("epsilon")),
         "up": readable.size(summary.get("uplink_bits_per_client_round")),
@@ -203,13 +205,13 @@ def _statements(runs: Sequence[Run]) -> dict[tuple[str, ...], list[str]]:
     return held
 
 
-def _headline(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def _headline(summary: Mapping[str, Any], measure: Quality) -> list[tuple[str, str, str]]:
     """The four figures at the top: name, value, what goes with it."""
     quality = ("test loss", readable.number(summary["test_loss"]), f"{summary['rounds']} rounds")
     if summary["test_accuracy"] is not None:
         quality = (
-            "test accuracy",
-            readable.percent(summary["test_accuracy"]),
+            measure.full,
+            measure.told(summary["test_accuracy"]),
             f"after {summary['rounds']} rounds",
         )
     if summary["epsilon"] is None:

@@ -38,6 +38,9 @@ except ImportError:  # pragma: no cover - Windows
 JOURNAL = "ledger.jsonl"
 """Every private message that was sent, in the order of the rounds."""
 
+RECORDS = "records"
+"""What takes the place of the classes in a regression's partition."""
+
 WRITTEN = (
     "config.toml",
     "manifest.json",
@@ -211,7 +214,7 @@ class RunDirectory:
         """Write partition.json.
 
         Args:
-            counts: Records by client and class (n, classes); a regression has one class, "records".
+            counts: Records by client and class (n, classes); a regression has one class, `RECORDS`.
             classes: Names of the classes.
             byzantine: Ids of the malicious clients.
         """
