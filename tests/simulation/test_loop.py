@@ -93,6 +93,21 @@ def test_a_row_records_weights_by_client_and_the_error_of_the_rule(make_job):
     assert rows[0]["bits_down"] == 32 * 37 * 5
 
 
+def test_a_round_without_honest_clients_counts_no_bits(make_job):
+    job = make_job(
+        byzantine=(4, 5),
+        attack=FOE(),
+        rule=CAF(2),
+        participation={"dropout": 0.9, "reliable": (4, 5)},
+        rounds=20,
+    )
+    _, rows = rows_of(job)
+    counts = [row["senders"] for row in rows]
+    assert 0 in counts
+    assert max(counts) > 2
+    assert [row["bits_down"] for row in rows] == [32 * 37 * n for n in counts]
+
+
 def test_malicious_clients_with_a_message_attack_touch_no_data_and_spend_no_budget(make_job):
     kept = ledger()
     job = make_job(mechanism=NOISE, ledger=kept, byzantine=(0, 3), attack=FOE(1.0), rule=CAF(2))

@@ -81,8 +81,7 @@ class Simulation:
         attendance = self._attendance(self.round)
         broadcast = self.job.algorithm.broadcast(self.shared, self.round)
         job = self._job_of_round(broadcast, clock)
-        present = len(attendance.ids)
-        row: Row = {"round": self.round, "bits_down": 32 * broadcast.numbers * present}
+        row: Row = {"round": self.round}
         with clock("client"):
             job.algorithm.prepare(broadcast, self.memory)
             computing = self._computing(attendance)
@@ -98,6 +97,8 @@ class Simulation:
         )
         self.attacker = delivered.memory
         row["bits_up"] = delivered.bits
+        # of those who send something, so that both ways are divided by the same number of clients
+        row["bits_down"] = 32 * broadcast.numbers * len(delivered.senders)
         watched = isinstance(job.attack, MessageAttack) and job.attack.uses_last
         before = self._public().clone() if watched else None
         with clock("server"):
