@@ -14,7 +14,10 @@ from torch import nn
 
 import fedsieve
 from fedsieve.cli import main
+from fedsieve.experiments import readable
+from fedsieve.experiments.recorded import Run
 from fedsieve.experiments.report import report
+from fedsieve.experiments.run_directory import RunDirectory
 from fedsieve.learning.data import Dataset
 from fedsieve.learning.datasets import from_arrays
 from tests.experiments.small_runs import PRIVATE, settings
@@ -162,3 +165,13 @@ def test_a_regression_is_never_said_to_be_accurate(
     assert f">{r2}<" in both
     assert all("test R^2" in text for text in (page, both))
     assert not any("accuracy" in text for text in (shown, page, both))
+
+
+def test_the_two_vectors_of_scaffold_are_told_apart(own: Dataset, tmp_path: Path) -> None:
+    halved = {"name": "random-mask", "k": 25, "refresh": 0}
+    quick = settings(rounds=1, algorithm={"name": "scaffold", "lr": 0.1}, projection=halved)
+    fedsieve.run(quick, tmp_path, data=own)
+    told = "2 vectors of 25 of 51 numbers"
+    run = Run(RunDirectory(tmp_path))
+    assert ("projection", f"random-mask, {told}") in readable.rows(run.summary, run.task, run.k)
+    assert told in (tmp_path / "report.html").read_text()

@@ -123,7 +123,8 @@ def _tell(result: Result, quiet: bool, as_json: bool) -> None:
         say(json.dumps(result.summary))
     elif not quiet:
         assert result.directory is not None
-        say(pairs(readable.rows(result.summary, Run(RunDirectory(result.directory)).task)))
+        run = Run(RunDirectory(result.directory))
+        say(pairs(readable.rows(result.summary, run.task, result.config.projection.k)))
     if result.directory is not None and not quiet:
         places = [("run", result.directory), ("report", result.directory / "report.html")]
         tell = note if as_json else say

@@ -54,6 +54,12 @@ class Run:
         return "regression" if self.partition.get("classes") == [RECORDS] else "classification"
 
     @property
+    def k(self) -> int | None:
+        """Numbers in each vector of a message; ``None`` where the configuration leaves it open."""
+        held: int | None = self.config.get("projection", {}).get("k")
+        return held
+
+    @property
     def quality(self) -> Quality:
         """How its model is measured."""
         return QUALITY[self.task]

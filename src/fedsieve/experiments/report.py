@@ -22,7 +22,6 @@ from fedsieve._version import __version__
 from fedsieve.experiments import figures, readable, statement
 from fedsieve.experiments.drawing import draw, save_png
 from fedsieve.experiments.files import refuse_other_ending, write_text
-from fedsieve.experiments.quality import Quality
 from fedsieve.experiments.recorded import Run
 from fedsieve.experiments.run_directory import RunDirectory
 
@@ -184,8 +183,8 @@ def _described(run: Run) -> Mapping[str, Any]:
     return {
         "label": run.label,
         "summary": summary,
-        "headline": _headline(summary, run.quality) if summary else [],
-        "rows": readable.rows(summary, run.task) if summary else [],
+        "headline": _headline(run) if summary else [],
+        "rows": readable.rows(summary, run.task, run.k) if summary else [],
         "config": tomli_w.dumps(run.config),
         "manifest": run.manifest,
         "rounds": run.table.num_rows,
@@ -205,8 +204,9 @@ def _statements(runs: Sequence[Run]) -> dict[tuple[str, ...], list[str]]:
     return held
 
 
-def _headline(summary: Mapping[str, Any], measure: Quality) -> list[tuple[str, str, str]]:
+def _headline(run: Run) -> list[tuple[str, str, str]]:
     """The four figures at the top: name, value, what goes with it."""
+    summary, measure = run.summary, run.quality
     quality = ("test loss", readable.number(summary["test_loss"]), f"{summary['rounds']} rounds")
     if summary["test_accuracy"] is not None:
         quality = (
@@ -225,14 +225,13 @@ def _headline(summary: Mapping[str, Any], measure: Quality) -> list[tuple[str, s
             f"{summary['accountant']}"
         )
         spent = ("epsilon", statement.epsilon(summary["epsilon"]), terms)
-    d, k = summary["dimension"], summary["message_dimension"]
     return [
         quality,
         spent,
         (
             "up per client and round",
             readable.size(summary["uplink_bits_per_client_round"]),
-            f"{k:,} of {d:,} numbers",
+            readable.message(summary, run.k),
         ),
         (
             "malicious clients",
