@@ -56,7 +56,7 @@ def trainer(
 
     def run(config: object, directory: Path, *, progress: str) -> SimpleNamespace:
         notes.append({"config": config, "directory": directory, "progress": progress})
-        return SimpleNamespace(summary=done.summary(), directory=directory)
+        return SimpleNamespace(summary=done.summary(), directory=directory, config=done.config())
 
     def resume(directory: Path, *, progress: str) -> SimpleNamespace:
         return run(None, directory, progress=progress)

@@ -33,3 +33,9 @@ def test_a_damaged_copy_fails_its_verification(call: Callable[..., Told], tmp_pa
     told = call("data", "verify", "mnist", "--data-dir", str(tmp_path))
     assert (told.code, told.out) == (1, "")
     assert "files are missing" in told.err
+
+
+def test_list_says_where_a_folder_of_ones_own_is_looked_for(call: Callable[..., Told]) -> None:
+    told = " ".join(call("data", "list").out.split())
+    assert "one per client, and test.npz. (lies where data.dir says)" in told
+    assert "(needs no files)" in told  # what another package brings

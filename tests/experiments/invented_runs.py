@@ -64,6 +64,7 @@ def invent(
             noise_source="operating system entropy, expanded by AES-128-CTR" if private else None,
             noise_grid=2.0**-20 if private else None,
             device="cpu AVX2",
+            objects={},
         )
     )
     bad = list(range(n - byzantine, n))

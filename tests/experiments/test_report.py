@@ -208,3 +208,17 @@ def test_in_chromium(
         assert drawn.nth(i).get_attribute("aria-label")
     assert page.locator("#privacy").inner_text().count("Poisson") >= 1
     context.close()
+
+
+def test_the_words_at_an_axis_stay_below_the_legend(
+    tmp_path: Path, invented: Callable[..., Path]
+) -> None:
+    for count in (2, 4, 6):
+        runs = [
+            Run(RunDirectory(invented(tmp_path / f"{count}-{i}", rounds=5))) for i in range(count)
+        ]
+        figure = figures.error(runs)
+        assert figure is not None
+        figure.draw_without_rendering()
+        (legend,), (ax,) = figure.legends, figure.axes
+        assert ax.yaxis.label.get_window_extent().y1 < legend.get_window_extent().y0

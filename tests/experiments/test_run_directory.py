@@ -70,6 +70,19 @@ def test_no_run_is_overwritten(tmp_path: Path, invented: Callable[..., Path]) ->
         RunDirectory.create(file, Config())
 
 
+def test_a_path_with_blanks_can_be_copied_to_the_shell(
+    tmp_path: Path, invented: Callable[..., Path]
+) -> None:
+    path = invented(tmp_path / "my run", rounds=2, finished=False)
+    (path / "checkpoints" / "round-000001").mkdir()
+    with pytest.raises(ConfigError, match=f"with: fedsieve resume '{path}'$"):
+        RunDirectory(path).refuse_if_taken()
+    (path / "checkpoints" / "round-000001").rmdir()
+    (path / "ledger.jsonl").write_text("{}\n")
+    with pytest.raises(ConfigError, match=f"with: fedsieve resume '{path}'$"):
+        RunDirectory(path).refuse_if_taken()
+
+
 def test_a_journal_is_not_written_over(tmp_path: Path, invented: Callable[..., Path]) -> None:
     path = invented(tmp_path / "run", rounds=2, finished=False)
     journal = path / JOURNAL

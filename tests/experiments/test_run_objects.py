@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,62 @@ def test_own_objects_take_the_place_of_named_ones(own: Dataset, tmp_path: Path) 
         fedsieve.resume(there, **{k: v for k, v in objects.items() if k != "model"})
     again = fedsieve.resume(there, **objects)
     assert torch.equal(again.theta, result.theta)
+
+
+class Constant(MessageAttack):
+    """Malicious clients send the same number everywhere."""
+
+    def __init__(self, sent: float) -> None:
+        self.sent = sent
+
+    @property
+    def knowledge(self) -> Knowledge:
+        return Knowledge.NOTHING
+
+    def craft(self, scene: Scene) -> Tensor:
+        return torch.full((scene.f, scene.honest.shape[1]), self.sent)
+
+
+def network(activation: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 4), activation, nn.Linear(4, 3))
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_other_objects_than_those_of_the_start_are_refused(own: Dataset, tmp_path: Path) -> None:
+    """Else one noise would cover two messages: that of the start, and another one."""
+    there = tmp_path / "run"
+    objects: dict[str, Any] = {
+        "model": network(nn.Tanh()),
+        "parts": [np.arange(c, 180, 6) for c in range(6)],
+        "rule": TrimmedMean(1),
+        "attack": Constant(0.0),
+        "projection": RandomMask(k=40, refresh=0),
+    }
+    private = {"noise_multiplier": 2.0, "noise_seed": 1}
+    attacked = settings(federation={"clients": 6, "byzantine": 1}, privacy=private)
+    begun = fedsieve.run(attacked, there, data=own, **objects)
+    (there / "summary.json").unlink()
+    others: dict[str, Any] = {
+        "model": network(nn.ReLU()),
+        "parts": objects["parts"][::-1],
+        "rule": TrimmedMean(2),
+        "attack": Constant(1.0),
+    }
+    for name, other in others.items():
+        with pytest.raises(ConfigError, match=f"started with another {name}; give"):
+            fedsieve.resume(there, data=own, **(objects | {name: other}))
+    with pytest.raises(ConfigError, match="another attack, another data, another model"):
+        fedsieve.resume(there, data=replace(own, mean=0.4), **(objects | others))
+
+    manifest = json.loads((there / "manifest.json").read_text())
+    assert sorted(manifest.pop("objects")) == sorted([*objects, "data"])
+    same = objects | {"model": network(nn.Tanh()), "rule": TrimmedMean(1), "attack": Constant(0.0)}
+    again = fedsieve.resume(there, data=own, **same)
+    assert torch.equal(again.theta, begun.theta)
+    # a run that was begun when nothing was written down of its objects goes on
+    (there / "manifest.json").write_text(json.dumps(manifest))
+    (there / "summary.json").unlink()
+    fedsieve.resume(there, data=own, **(same | {"model": network(nn.ReLU())}))
 
 
 def test_an_unknown_object_is_refused_with_those_that_are_known() -> None:

@@ -50,7 +50,7 @@ def test_no_run_is_written_over(own: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds a finished run"):
         fedsieve.run(settings(), tmp_path, data=own)
     (tmp_path / "summary.json").unlink()
-    with pytest.raises(ConfigError, match="not finished; continue it with 'fedsieve resume"):
+    with pytest.raises(ConfigError, match=r"not finished; .* continue it with: fedsieve resume"):
         fedsieve.run(settings(), tmp_path, data=own)
     with pytest.raises(ConfigError, match="holds no run"):
         fedsieve.resume(tmp_path / "checkpoints")

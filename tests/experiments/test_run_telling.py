@@ -8,10 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from torch import nn
 
 import fedsieve
+from fedsieve.cli import main
+from fedsieve.experiments import readable
+from fedsieve.experiments.recorded import Run
+from fedsieve.experiments.report import report
+from fedsieve.experiments.run_directory import RunDirectory
 from fedsieve.learning.data import Dataset
+from fedsieve.learning.datasets import from_arrays
 from tests.experiments.small_runs import PRIVATE, settings
 
 TERMS = "(delta 1e-05, record, add-remove, Poisson sampling, PLD)"
@@ -133,3 +141,37 @@ def test_a_damaged_newest_checkpoint_is_told(
     capsys.readouterr()
     fedsieve.resume(tmp_path, data=own)
     assert "is damaged; going on from round 3" in capsys.readouterr().err
+
+
+def test_a_regression_is_never_said_to_be_accurate(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(100, 2))
+    y = 100.0 + x @ [1.0, 2.0]  # far from what so short a run learns
+    data = from_arrays(x[:80], y[:80], x[80:], y[80:])
+    there = tmp_path / "run"
+    quick = settings(rounds=1, algorithm={"name": "fedavg", "lr": 0.001})
+    result = fedsieve.run(quick, there, data=data, model=nn.Linear(2, 1), progress="plain")
+    r2 = f"{result.summary['test_accuracy']:.3g}"
+    assert float(r2) < -100
+    assert f"round 1/1  R^2 {r2}  " in capsys.readouterr().out
+    assert main(["show", str(there)]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(rf"^test R\^2 +{re.escape(r2)}$", shown, re.M)
+    page = (there / "report.html").read_text()
+    both = report([there, there], tmp_path / "both.html").read_text()
+    assert f">{r2}<" in page
+    assert f">{r2}<" in both
+    assert all("test R^2" in text for text in (page, both))
+    assert not any("accuracy" in text for text in (shown, page, both))
+
+
+def test_the_two_vectors_of_scaffold_are_told_apart(own: Dataset, tmp_path: Path) -> None:
+    halved = {"name": "random-mask", "k": 25, "refresh": 0}
+    quick = settings(rounds=1, algorithm={"name": "scaffold", "lr": 0.1}, projection=halved)
+    fedsieve.run(quick, tmp_path, data=own)
+    told = "2 vectors of 25 of 51 numbers"
+    run = Run(RunDirectory(tmp_path))
+    assert ("projection", f"random-mask, {told}") in readable.rows(run.summary, run.task, run.k)
+    assert told in (tmp_path / "report.html").read_text()

@@ -154,3 +154,19 @@ def test_dataset_refuses_other_types():
     x, y = torch.zeros(2, 3, dtype=torch.float64), torch.zeros(2, dtype=torch.int64)
     with pytest.raises(ValueError, match=r"train records have dtype torch\.float64"):
         Dataset("d", x, y, x, y, classes=2)
+
+
+def test_labels_that_count_no_classes_are_refused():
+    x = np.zeros((3, 2), np.float32)
+    told = (
+        r"y\[1\]=1099511627776: .* 1099511627777 classes for 4 records; allowed are labels 0\.\.3"
+    )
+    with pytest.raises(ValueError, match=told):
+        from_arrays(x, [0, 2**40, 1], x[:1], [0])
+    with pytest.raises(ValueError, match=r"y_test\[0\]=4: "):
+        from_arrays(x, [0, 1, 2], x[:1], [4])
+    assert from_arrays(x, [0, 3, 1], x[:1], [0]).classes == 4
+    with pytest.raises(ValueError, match="0 records"):
+        from_arrays(x[:0], np.zeros(0, int), x[:0], np.zeros(0, int))
+    assert from_arrays(x, [0, 9, 1], x[:1], [0], classes=10).classes == 10
+    assert from_arrays(x, [0, 2**40, 1], x[:1], [0], classes=0).task == "regression"

@@ -266,6 +266,33 @@ def test_tokens_are_tried_as_they_are():
         gradients.settle(gradients.model.read(), x, torch.arange(8) % 3)
 
 
+class Shaken(nn.Module):
+    """Adds noise to what it is given: to every sample its own, but in evaluation mode too."""
+
+    def __init__(self, always):
+        super().__init__()
+        self.always = always
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x):
+        if self.always or self.training:
+            x = x + torch.randn(x.shape)
+        return self.head(x)
+
+
+def test_a_model_that_draws_when_it_is_evaluated_is_refused_for_that():
+    torch.manual_seed(0)
+    for always in (False, True):
+        gradients = PerSampleGradients(FlatModel(Shaken(always), (5,)), cross_entropy)
+        theta = gradients.model.read()
+        if not always:
+            assert gradients.settle(theta, *data())
+            continue
+        told = "Shaken draws random numbers in its forward pass, in evaluation mode too"
+        with pytest.raises(ValueError, match=told):
+            gradients.settle(theta, *data())
+
+
 def test_a_loss_that_mixes_samples_is_refused():
     def scaled(outputs, targets):
         losses = cross_entropy(outputs, targets)

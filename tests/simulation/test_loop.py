@@ -11,7 +11,7 @@ import torch
 from fedsieve.aggregation import CAF, NNM, Mean, TrimmedMean
 from fedsieve.compression.codecs import Raw32
 from fedsieve.compression.projections import LowRank, RandomMask
-from fedsieve.poisoning import ALIE, FOE, Scene, SignFlip
+from fedsieve.poisoning import ALIE, FOE, Scene, SignFlip, UnNoised
 from fedsieve.privacy import GaussianMechanism, Ledger
 from fedsieve.simulation.checkpoint import newest, save
 from fedsieve.simulation.clock import Clock
@@ -91,6 +91,47 @@ def test_a_row_records_weights_by_client_and_the_error_of_the_rule(make_job):
         assert row["aggregation_error"] > 0
         assert row["bits_up"] > 32 * 37 * 5
     assert rows[0]["bits_down"] == 32 * 37 * 5
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_skipped_round_takes_back_the_variates_of_scaffold(make_job, workers):
+    job = make_job(
+        "scaffold",
+        mechanism=NOISE,
+        byzantine=(4, 5),
+        attack=UnNoised(),
+        rule=CAF(2),
+        participation={"dropout": 0.5},
+        rounds=12,
+        workers=workers,
+    )
+    with Simulation(job) as simulation:
+        skipped, sent = 0, 0
+        for _ in range(job.rounds):
+            before = {k: v.clone() for k, v in (simulation.memory | simulation.shared).items()}
+            row = simulation.step()
+            after = simulation.memory | simulation.shared
+            stayed = [torch.equal(after[name], before[name]) for name in before]
+            assert all(stayed) if row["skipped"] else not any(stayed)
+            skipped += row["skipped"] and row["senders"] > 0
+            sent += not row["skipped"]
+    assert skipped > 0
+    assert sent > 0
+
+
+def test_a_round_without_honest_clients_counts_no_bits(make_job):
+    job = make_job(
+        byzantine=(4, 5),
+        attack=FOE(),
+        rule=CAF(2),
+        participation={"dropout": 0.9, "reliable": (4, 5)},
+        rounds=20,
+    )
+    _, rows = rows_of(job)
+    counts = [row["senders"] for row in rows]
+    assert 0 in counts
+    assert max(counts) > 2
+    assert [row["bits_down"] for row in rows] == [32 * 37 * n for n in counts]
 
 
 def test_malicious_clients_with_a_message_attack_touch_no_data_and_spend_no_budget(make_job):

@@ -118,6 +118,8 @@ class Algorithm(ABC):
     """
 
     one_by_one: bool = False
+    undone: ClassVar[tuple[str, ...]] = ()
+    """Client memory that is taken back after a round in which nothing could be exchanged."""
     halves: int = 1
     """How many vectors, each aggregated by itself, travel in one message."""
     offers: ClassVar[Offers] = frozenset({("record", "local")})

@@ -8,7 +8,9 @@ Controlled Averaging for Federated Learning", ICML 2020 (Algorithm 1, option II)
                send Delta y = y - x, Delta c = c_i+ - c_i;   c_i <- c_i+
     server:    x <- x + eta_g F(Delta y_i),   c <- c + (|S| / N) F(Delta c_i)
 
-Both halves travel in one message of 2k numbers; variates live in R^k. With a privacy mechanism
+Both halves travel in one message of 2k numbers; variates live in R^k. After a round that the server
+could not use, x and c stay, and so does every c_i: c follows the changes of the c_i alone, so one
+that it missed would be missing for good. With a privacy mechanism
 every g_i is noised before it is used, so the variates are post-processing (as in DP-SCAFFOLD:
 M. Noble, A. Bellet, A. Dieuleveut, AISTATS 2022) and K releases are charged a round. The paper's
 own accounting is in `fedsieve.privacy.dp_scaffold`.
@@ -50,6 +52,7 @@ class Scaffold(Central):
     server_lr: float = 1.0
 
     one_by_one = True
+    undone = ("variates", "variate_noise")
     halves = 2
 
     def __post_init__(self) -> None:

@@ -7,6 +7,8 @@ and completion are immediate.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -65,6 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    if arguments is None:
+        # the process ends with this command: what torch and its like left in cycles, a second's
+        # work to collect, need not be looked through once more
+        atexit.register(gc.freeze)
     words = None if arguments is None else list(arguments)
     try:
         return int(app(args=words, prog_name="fedsieve", standalone_mode=False) or 0)

@@ -35,9 +35,14 @@ def list_(data_dir: DataDir = None) -> None:
             found = sources(held.name, data_dir)
         here = [f"{s.kind}: {s.place}" for s in found if s.state == "complete"]
         partly = [f"incomplete in {s.place}" for s in found if s.state == "incomplete"]
-        absent = "not on this machine" if found else "needs no files"
+        absent = "not on this machine" if found else _without_place(held.name)
         rows.append((held.name, f"{held.summary} ({'; '.join(here or partly or [absent])})"))
     say(pairs(rows))
+
+
+def _without_place(name: str) -> str:
+    """What is said of a data set that is looked for nowhere."""
+    return "lies where data.dir says" if name == "folder" else "needs no files"
 
 
 @app.command(short_help="Download a data set and verify it.")

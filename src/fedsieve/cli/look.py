@@ -57,7 +57,7 @@ def show(
     if as_json:
         say(json.dumps(run.summary or None, indent=2))
     elif run.summary:
-        say(pairs(readable.rows(run.summary)))
+        say(pairs(readable.rows(run.summary, run.task, run.k)))
         for paragraph in statement.privacy(run.summary, run.config):
             say("\n" + filled(paragraph))
     else:

@@ -116,11 +116,15 @@ def _refuse_if_taken(directory: Path) -> None:
 
 def _tell(result: Result, quiet: bool, as_json: bool) -> None:
     from fedsieve.experiments import readable
+    from fedsieve.experiments.recorded import Run
+    from fedsieve.experiments.run_directory import RunDirectory
 
     if as_json:
         say(json.dumps(result.summary))
     elif not quiet:
-        say(pairs(readable.rows(result.summary)))
+        assert result.directory is not None
+        run = Run(RunDirectory(result.directory))
+        say(pairs(readable.rows(result.summary, run.task, result.config.projection.k)))
     if result.directory is not None and not quiet:
         places = [("run", result.directory), ("report", result.directory / "report.html")]
         tell = note if as_json else say

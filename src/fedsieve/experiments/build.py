@@ -20,6 +20,7 @@ from fedsieve.algorithms.parts import Projection
 from fedsieve.algorithms.trust import Mechanism, Noise
 from fedsieve.experiments import budget, checks, pieces, protection, server_root
 from fedsieve.experiments.config import Config
+from fedsieve.experiments.fingerprints import fingerprints
 from fedsieve.experiments.resolve import resolve
 from fedsieve.experiments.words import CUSTOM
 from fedsieve.learning.data import Dataset
@@ -122,6 +123,7 @@ class Built:
         noise: Who adds it.
         d: Number of model parameters.
         k: Numbers in one message.
+        objects: What the caller passed -> its fingerprint.
     """
 
     config: Config
@@ -131,6 +133,7 @@ class Built:
     noise: Noise
     d: int
     k: int
+    objects: dict[str, str]
 
 
 def build(config: Config, objects: Objects | None = None) -> Built:
@@ -215,4 +218,5 @@ def build(config: Config, objects: Objects | None = None) -> Built:
     )
     planned = config.projection.model_copy(update={"k": composed.k})
     config = config.model_copy(update={"projection": planned})
-    return Built(config, job, dataset, mechanism, noise, model.d, algorithm.width)
+    own = fingerprints({name: getattr(objects, name) for name in PLACES})
+    return Built(config, job, dataset, mechanism, noise, model.d, algorithm.width, own)

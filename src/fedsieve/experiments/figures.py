@@ -38,7 +38,7 @@ Axis = Literal["rounds", "bits"]
 
 def progress(runs: Sequence[Run], axis: Axis) -> Figure | None:
     """Quality and epsilon against rounds, or against what the clients have sent so far."""
-    measure, name = "accuracy", "test accuracy"
+    measure, name = "accuracy", " / ".join(dict.fromkeys(run.quality.full for run in runs))
     if not any(np.isfinite(run.column(measure)).any() for run in runs):
         measure, name = "loss", "test loss"
     if not any(np.isfinite(run.column(measure)).any() for run in runs):
@@ -180,7 +180,7 @@ def error(runs: Sequence[Run]) -> Figure | None:
         curve(ax, run.column("round"), run.column("aggregation_error"), run.label)
     log_if_wide(ax, np.concatenate([run.column("aggregation_error") for run in held]))
     ax.set_xlabel("round")
-    ax.set_ylabel("distance to the honest mean")
+    ax.set_ylabel("distance to the\nhonest mean")  # in one line it reaches the legend
     if len(held) > 1:
         legend_above(ax, len(held))
     return figure

@@ -26,6 +26,7 @@ def manifest(
     noise_grid: float | None,
     count_grid: float | None = None,
     device: str,
+    objects: Mapping[str, str],
 ) -> dict[str, Any]:
     """What it takes to repeat a run: versions, seeds, data, machine, digests of the settings.
 
@@ -39,6 +40,7 @@ def manifest(
             clip moves it is that of the first round, and moves along.
         count_grid: The same of the counts that move the clip; ``None`` where it stays.
         device: What computed, and how its arithmetic is called.
+        objects: What the caller passed -> its fingerprint.
     """
     packages = ("torch", "numpy", "scipy", "dp-accounting")
     return {
@@ -66,6 +68,7 @@ def manifest(
             "device": device,
         },
         "config": digests(config),
+        "objects": dict(objects),
     }
 
 
@@ -99,8 +102,8 @@ def refuse_another(where: Path, begun: Mapping[str, Any], now: Mapping[str, Any]
         now: The manifest that it would have if it was started now.
 
     Raises:
-        ConfigError: Naming what is another one: data, settings, or (with a noise seed) versions
-            and device.
+        ConfigError: Naming what is another one: data, settings, own objects (where they were
+            written down), or (with a noise seed) versions and device.
     """
     was, found = begun.get("data", {}).get("checksums", {}), now["data"]["checksums"]
     if was != found:
@@ -112,6 +115,11 @@ def refuse_another(where: Path, begun: Mapping[str, Any], now: Mapping[str, Any]
         raise ConfigError(
             f"{where} was started with other settings of {', '.join(changed)}; put config.toml "
             "back to what it was, or start another run"
+        )
+    if changed := _unlike(begun.get("objects", now["objects"]), now["objects"]):
+        raise ConfigError(
+            f"{where} was started with another {', another '.join(changed)}; give those objects "
+            "that it was started with, of the same classes and settings, or start another run"
         )
     seed = now["seeds"]["noise_seed"]
     before, after = _arithmetic(begun), _arithmetic(now)

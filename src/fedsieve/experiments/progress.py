@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console, Group
 from rich.live import Live as Display
@@ -11,7 +11,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from fedsieve.experiments import statement
+from fedsieve.experiments.quality import QUALITY, Quality
 from fedsieve.experiments.voices import AboveBar, Lines, Objects, Silence, Style, Voice
+
+if TYPE_CHECKING:
+    from fedsieve.learning.data import Task
 
 TERMS = ("delta", "privacy_unit", "neighbouring_relation", "sampling", "accountant")
 
@@ -24,15 +28,15 @@ class Teller(Voice, Protocol):
         ...
 
 
-def teller(style: Style, rounds: int, done: int = 0) -> Teller:
+def teller(style: Style, rounds: int, done: int = 0, task: Task = "classification") -> Teller:
     """The teller for a style, of a run of so many rounds of which some are done."""
     if style == "quiet":
         return Quiet()
     if style == "json":
         return Json()
     if style == "auto" and sys.stdout.isatty():
-        return Live(rounds, done)
-    return Plain(rounds)
+        return Live(rounds, done, QUALITY[task])
+    return Plain(rounds, QUALITY[task])
 
 
 class Quiet(Silence):
@@ -55,8 +59,9 @@ class Json(Objects):
 class Plain(Lines):
     """A line every ten seconds, and for the first and the last round."""
 
-    def __init__(self, rounds: int) -> None:
+    def __init__(self, rounds: int, quality: Quality) -> None:
         super().__init__(rounds)
+        self._quality = quality
         self._seen: dict[str, Any] = {}
 
     def round(self, row: dict[str, Any]) -> None:
@@ -64,14 +69,15 @@ class Plain(Lines):
         self._seen = _latest(self._seen, row)
         done = row["round"] + 1
         if self.is_due(done):
-            told = f"round {done}/{self.total}  {_figures(self._seen)}  {_spent(self._seen)}"
-            self.say(told.rstrip())
+            figures = _figures(self._seen, self._quality)
+            self.say(f"round {done}/{self.total}  {figures}  {_spent(self._seen)}".rstrip())
 
 
 class Live(AboveBar):
-    """A bar with accuracy, bits and the time left; below it the privacy that was spent."""
+    """A bar with the quality, bits and the time left; below it the privacy that was spent."""
 
-    def __init__(self, rounds: int, done: int) -> None:
+    def __init__(self, rounds: int, done: int, quality: Quality) -> None:
+        self._quality = quality
         console = Console()
         self._progress = Progress(
             TextColumn("round {task.completed}/{task.total}"),
@@ -88,7 +94,8 @@ class Live(AboveBar):
     def round(self, row: dict[str, Any]) -> None:
         """Move the bar."""
         self._seen = _latest(self._seen, row)
-        self._progress.update(self._task, completed=row["round"] + 1, figures=_figures(self._seen))
+        figures = _figures(self._seen, self._quality)
+        self._progress.update(self._task, completed=row["round"] + 1, figures=figures)
 
     def _drawn(self) -> Group:
         return Group(self._progress, Text(_spent(self._seen)))
@@ -98,10 +105,10 @@ def _latest(seen: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     return seen | {key: value for key, value in row.items() if value is not None}
 
 
-def _figures(row: dict[str, Any]) -> str:
+def _figures(row: dict[str, Any], quality: Quality) -> str:
     parts = []
     if "accuracy" in row:
-        parts.append(f"accuracy {100 * row['accuracy']:.1f}%")
+        parts.append(f"{quality.name} {quality.told(row['accuracy'])}")
     if row.get("senders"):
         parts.append(f"{row['bits_up'] / row['senders'] / 8000:.1f} kB up")
     return "  ".join(parts)

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedsieve.experiments import statement
+from fedsieve.experiments.quality import QUALITY
+
+if TYPE_CHECKING:
+    from fedsieve.learning.data import Task
 
 
-def rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Names and values of the summary as a reader wants them, in reading order."""
+def rows(
+    summary: Mapping[str, Any], task: Task = "classification", k: int | None = None
+) -> list[tuple[str, str]]:
+    """Names and values of the summary as a reader wants them, in reading order.
+
+    Args:
+        summary: The figures under the keys of summary.json.
+        task: What the model predicts.
+        k: Numbers in each vector of a message; by default it is one vector.
+    """
+    quality = QUALITY[task]
     honest = summary["n_clients"] - summary["n_byzantine"]
-    d, k = summary["dimension"], summary["message_dimension"]
     return [
         ("algorithm", summary["algorithm"]),
         ("data", summary["dataset"]),
-        ("model", f"{summary['model']}, {d:,} parameters"),
+        ("model", f"{summary['model']}, {summary['dimension']:,} parameters"),
         ("clients", f"{honest} honest, {summary['n_byzantine']} malicious"),
         ("attack", summary["attack"]),
         ("rule", summary["rule"] or "none"),
         *_server(summary),
-        ("projection", f"{summary['projection']}, {k:,} of {d:,} numbers"),
+        ("projection", f"{summary['projection']}, {message(summary, k)}"),
         ("rounds", f"{summary['rounds']:,}"),
-        ("test accuracy", percent(summary["test_accuracy"])),
+        (quality.full, quality.told(summary["test_accuracy"])),
         ("test loss", number(summary["test_loss"])),
         *_backdoor(summary),
         ("privacy", statement.privacy_line(summary)),
@@ -32,6 +44,20 @@ def rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("peak memory", size(summary["peak_memory_bytes"], per=1)),
         ("seed", str(summary["seed"])),
     ]
+
+
+def message(summary: Mapping[str, Any], k: int | None = None) -> str:
+    """How many of the d numbers a message has; of each of its vectors, if those are several.
+
+    Example:
+        >>> held = {"message_dimension": 1300, "dimension": 650}
+        >>> message(held, k=650), message(held | {"message_dimension": 65})
+        ('2 vectors of 650 of 650 numbers', '65 of 650 numbers')
+    """
+    k = k or summary["message_dimension"]
+    vectors = summary["message_dimension"] // k
+    told = f"{k:,} of {summary['dimension']:,} numbers"
+    return told if vectors == 1 else f"{vectors} vectors of {told}"
 
 
 def _server(summary: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from fedsieve.experiments.run_directory import RunDirectory
+from fedsieve.experiments.quality import QUALITY, Quality
+from fedsieve.experiments.run_directory import RECORDS, RunDirectory
+
+if TYPE_CHECKING:
+    from fedsieve.learning.data import Task
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,22 @@ class Run:
     def partition(self) -> dict[str, Any]:
         """Records by client and class, and who is malicious."""
         return self.directory.partition()
+
+    @property
+    def task(self) -> Task:
+        """What its model predicts; a regression has no classes to count its records by."""
+        return "regression" if self.partition.get("classes") == [RECORDS] else "classification"
+
+    @property
+    def k(self) -> int | None:
+        """Numbers in each vector of a message; ``None`` where the configuration leaves it open."""
+        held: int | None = self.config.get("projection", {}).get("k")
+        return held
+
+    @property
+    def quality(self) -> Quality:
+        """How its model is measured."""
+        return QUALITY[self.task]
 
     @property
     def label(self) -> str:

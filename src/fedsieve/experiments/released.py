@@ -124,7 +124,7 @@ def _sent(run: RunDirectory, config: dict[str, Any]) -> Iterator[Released]:
         )
     test = "computed from the released models on the test set, which has to be public"
     kind: Kind = "free" if private else "unprotected"
-    yield Released("test accuracy and loss", "readers of the report", kind, test)
+    yield Released("test quality and loss", "readers of the report", kind, test)
 
 
 SIZES = "the numbers of records n_i of the clients, as their weights in the rule{}"

@@ -158,6 +158,7 @@ def _render(runs: Sequence[Run], shown: Sequence[tuple[Panel, Markup]]) -> str:
     page = templates().get_template("report.html.jinja")
     return page.render(
         version=__version__,
+        quality=" / ".join(dict.fromkeys(run.quality.name for run in runs)),
         title=runs[0].label if len(runs) == 1 else f"{len(runs)} runs compared",
         runs=[_described(run) for run in runs],
         statements=_statements(runs),
@@ -182,12 +183,12 @@ def _described(run: Run) -> Mapping[str, Any]:
     return {
         "label": run.label,
         "summary": summary,
-        "headline": _headline(summary) if summary else [],
-        "rows": readable.rows(summary) if summary else [],
+        "headline": _headline(run) if summary else [],
+        "rows": readable.rows(summary, run.task, run.k) if summary else [],
         "config": tomli_w.dumps(run.config),
         "manifest": run.manifest,
         "rounds": run.table.num_rows,
-        "accuracy": readable.percent(summary.get("test_accuracy")),
+        "quality": run.quality.told(summary.get("test_accuracy")),
         "loss": readable.number(summary.get("test_loss")),
         "epsilon": statement.epsilon(summary.get("epsilon")),
         "up": readable.size(summary.get("uplink_bits_per_client_round")),
@@ -203,13 +204,14 @@ def _statements(runs: Sequence[Run]) -> dict[tuple[str, ...], list[str]]:
     return held
 
 
-def _headline(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def _headline(run: Run) -> list[tuple[str, str, str]]:
     """The four figures at the top: name, value, what goes with it."""
+    summary, measure = run.summary, run.quality
     quality = ("test loss", readable.number(summary["test_loss"]), f"{summary['rounds']} rounds")
     if summary["test_accuracy"] is not None:
         quality = (
-            "test accuracy",
-            readable.percent(summary["test_accuracy"]),
+            measure.full,
+            measure.told(summary["test_accuracy"]),
             f"after {summary['rounds']} rounds",
         )
     if summary["epsilon"] is None:
@@ -223,14 +225,13 @@ def _headline(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             f"{summary['accountant']}"
         )
         spent = ("epsilon", statement.epsilon(summary["epsilon"]), terms)
-    d, k = summary["dimension"], summary["message_dimension"]
     return [
         quality,
         spent,
         (
             "up per client and round",
             readable.size(summary["uplink_bits_per_client_round"]),
-            f"{k:,} of {d:,} numbers",
+            readable.message(summary, run.k),
         ),
         (
             "malicious clients",

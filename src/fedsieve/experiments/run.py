@@ -29,7 +29,7 @@ from fedsieve.experiments.manifest import manifest, refuse_another
 from fedsieve.experiments.metrics import Metrics
 from fedsieve.experiments.progress import teller
 from fedsieve.experiments.report import report
-from fedsieve.experiments.run_directory import JOURNAL, RunDirectory
+from fedsieve.experiments.run_directory import JOURNAL, RECORDS, RunDirectory
 from fedsieve.experiments.summary import remarks, summarise
 from fedsieve.experiments.voices import Style, require_style
 from fedsieve.learning.partitions import class_histogram
@@ -131,8 +131,8 @@ def resume(directory: str | PathLike[str], *, progress: Style = "quiet", **objec
 
     Raises:
         ConfigError: There is no run, or it was started with objects that are not given, or with
-            other data or settings; where a noise seed makes the noise repeatable, also if it was
-            started with other versions or on another device.
+            other objects, data or settings; where a noise seed makes the noise repeatable, also if
+            it was started with other versions or on another device.
         CheckpointError: All its checkpoints are damaged, and with them finished rounds are lost.
         ValueError: ``progress`` is none of its names.
     """
@@ -203,7 +203,8 @@ def _finish(
             state.facts["seconds_total"] = before + time.perf_counter() - start
             save(where.checkpoints, state)
 
-    with teller(progress, built.job.rounds, simulation.round) as told, deferred_interrupt() as wish:
+    voice = teller(progress, built.job.rounds, simulation.round, built.dataset.task)
+    with voice as told, deferred_interrupt() as wish:
         told.say(built.dataset.source)
         for said in (loss, budget.remark(built.config, built.job.shards)):
             if said is not None:
@@ -260,7 +261,7 @@ def _describe(where: RunDirectory, built: Built) -> None:
         counts = class_histogram(data.y.numpy(), parts, data.classes)
         names = [str(c) for c in range(data.classes)]
     else:
-        counts, names = np.array([[len(part)] for part in parts]), ["records"]
+        counts, names = np.array([[len(part)] for part in parts]), [RECORDS]
     where.save_partition(counts, names, job.byzantine)
     where.save_manifest(manifest_of(built))
 
@@ -282,6 +283,7 @@ def manifest_of(built: Built) -> dict[str, Any]:
         noise_grid=None if built.mechanism is None else built.noise.grid(built.mechanism),
         count_grid=None if counts is None else counts.grid,
         device=f"{job.device.type} {arithmetic}",
+        objects=built.objects,
     )
 
 

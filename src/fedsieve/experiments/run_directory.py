@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,9 @@ except ImportError:  # pragma: no cover - Windows
 
 JOURNAL = "ledger.jsonl"
 """Every private message that was sent, in the order of the rounds."""
+
+RECORDS = "records"
+"""What takes the place of the classes in a regression's partition."""
 
 WRITTEN = (
     "config.toml",
@@ -97,17 +101,18 @@ class RunDirectory:
             raise toml.ConfigError(f"{self.path} is no directory; choose another --out")
         if self.finished:
             raise toml.ConfigError(f"{self.path} holds a finished run; choose another --out")
+        proceed = f"fedsieve resume {shlex.quote(str(self.path))}"
         if self.resumable:
             raise toml.ConfigError(
-                f"{self.path} holds a run that is not finished; continue it with "
-                f"'fedsieve resume {self.path}' or choose another --out"
+                f"{self.path} holds a run that is not finished; choose another --out, or continue "
+                f"it with: {proceed}"
             )
         journal = self.path / JOURNAL
         if journal.is_file() and journal.stat().st_size:
             raise toml.ConfigError(
-                f"{journal} tells of messages that a run has sent, which left no checkpoint; start "
-                f"it over, with all of them counted, by 'fedsieve resume {self.path}' or choose "
-                "another --out"
+                f"{journal} tells of messages that a run has sent, which left no checkpoint; "
+                "choose another --out, or start it over, with all of them counted, with: "
+                f"{proceed}"
             )
         foreign = [name for name in WRITTEN if (self.path / name).exists()]
         if foreign and not self.checkpoints.is_dir():  # which a run makes before anything else
@@ -211,7 +216,7 @@ class RunDirectory:
         """Write partition.json.
 
         Args:
-            counts: Records by client and class (n, classes); a regression has one class, "records".
+            counts: Records by client and class (n, classes); a regression has one class, `RECORDS`.
             classes: Names of the classes.
             byzantine: Ids of the malicious clients.
         """

@@ -102,8 +102,10 @@ class Separation:
             if not self._drew:
                 self._require_sums(samples, targets)
                 return False
+            self._drew = False  # in evaluation mode
             with evaluating(self.model.module):
                 usable = self._require_sums(samples, targets)
+            self._drew = True
             for batch in BATCHES:
                 kept = [i for i in batch if i in usable]
                 for draw in range(DRAWS):
@@ -188,6 +190,8 @@ class Separation:
             for i in kept:
                 expected += shares[i] * rows[i]
             found = self._gradient(samples[kept], targets[kept], weights) * len(kept)
+            if self._drew and not self._equal(found, expected):
+                raise self._draws()
             self._require_equal(found, expected, len(kept))
         return list(rows)
 
@@ -223,11 +227,22 @@ class Separation:
         return found
 
     def _require_equal(self, found: Tensor, expected: Tensor, size: int) -> None:
+        if not self._equal(found, expected):
+            raise self._mixes(size)
+
+    def _equal(self, found: Tensor, expected: Tensor) -> bool:
         """Equality up to rounding of gradients (d,) whose terms have lengths of about 1."""
         if float((found - expected).norm()) <= TOLERANCE / 100:
-            return
-        if not agree(self.model, found.unsqueeze(0), expected.unsqueeze(0)):
-            raise self._mixes(size)
+            return True
+        return agree(self.model, found.unsqueeze(0), expected.unsqueeze(0))
+
+    def _draws(self) -> ValueError:
+        return ValueError(
+            f"{self.name} draws random numbers in its forward pass, in evaluation mode too, and "
+            "its gradients depend on them: no two passes agree, so it cannot be seen whether every "
+            "sample has a gradient of its own that can be clipped; draw nothing where "
+            "self.training is false, or leave the draws out"
+        )
 
     def _mixes(self, size: int) -> ValueError:
         return ValueError(

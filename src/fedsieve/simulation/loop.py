@@ -81,12 +81,12 @@ class Simulation:
         attendance = self._attendance(self.round)
         broadcast = self.job.algorithm.broadcast(self.shared, self.round)
         job = self._job_of_round(broadcast, clock)
-        present = len(attendance.ids)
-        row: Row = {"round": self.round, "bits_down": 32 * broadcast.numbers * present}
+        row: Row = {"round": self.round}
         with clock("client"):
             job.algorithm.prepare(broadcast, self.memory)
             computing = self._computing(attendance)
             self._charge(computing)
+            undone = self._held(computing)
             sent = self._compute(broadcast, computing)
         row.update(sent.info)
         clock.move("client", "sample", row.pop("seconds_sample", 0.0))
@@ -98,11 +98,16 @@ class Simulation:
         )
         self.attacker = delivered.memory
         row["bits_up"] = delivered.bits
+        # of those who send something, so that both ways are divided by the same number of clients
+        row["bits_down"] = 32 * broadcast.numbers * len(delivered.senders)
         watched = isinstance(job.attack, MessageAttack) and job.attack.uses_last
         before = self._public().clone() if watched else None
         with clock("server"):
             row.update(self._exchange(job, broadcast, delivered, clock))
             row["bits_up"] += self._adapt(sent, computing, delivered, skipped=row["skipped"])
+            if row["skipped"]:
+                for name, rows in undone.items():
+                    self.memory[name][list(computing.rows)] = rows
         if before is not None and not row["skipped"]:
             self._told = job.algorithm.told(before, self._public().clone())
         evaluates = self._evaluates()
@@ -204,6 +209,12 @@ class Simulation:
             absent=attendance.absent,
             taken=tuple(before[client] for client in ids),
         )
+
+    def _held(self, cohort: Cohort) -> Tensors:
+        """What the cohort remembers now, as far as a skipped round takes changes of it back."""
+        rows = list(cohort.rows)
+        kept = (name for name in self.job.algorithm.undone if name in self.memory)
+        return {name: self.memory[name][rows] for name in kept}
 
     def _charge(self, cohort: Cohort) -> None:
         job = self.job

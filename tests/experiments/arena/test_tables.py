@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from fedsieve.experiments import toml
-from fedsieve.experiments.arena import page, tables
+from fedsieve.experiments.arena import page, pictures, tables
 from fedsieve.experiments.arena.board import Board, Entry
 from fedsieve.experiments.arena.cell import DONE, FAILED, UNDEFINED, Score
 from fedsieve.experiments.arena.plan import Plan, Setup
 from fedsieve.experiments.drawing import draw
+from fedsieve.learning.data import Task
 
 RULES = ["mean", "trimmed-mean", "nnm >> caf"]
 ATTACKS = ["label-flip", "sign-flip", "alie", "foe"]
@@ -41,7 +42,7 @@ def board(
     fs: tuple[int, ...] = (4,),
     seeds: tuple[int, ...] = (0,),
     changes: dict[tuple[str, str], Score] | None = None,
-    task: str = "classification",
+    task: Task = "classification",
     **summary: Any,
 ) -> Board:
     setup = toml.parse(
@@ -74,6 +75,16 @@ def test_the_worst_attack_is_the_least_mean_and_never_no_attack() -> None:
     worst = board(changes=changes).worst("mean", 4)
     assert worst is not None
     assert (worst.attack, worst.entry.mean, worst.bound) == ("alie", 0.3, False)
+
+
+def test_a_regression_is_measured_by_its_own_measure() -> None:
+    fits = board(changes={("mean", "foe"): done(-1.938)}, task="regression")
+    assert tables.measure(fits) == "test R^2"
+    assert tables.shown(fits, fits.entries["mean", "foe", 4]) == "-1.94"
+    drawing = draw(lambda: pictures.heat_map(fits, 4))
+    assert drawing is not None
+    assert "test R^2" in drawing.svg
+    assert "accuracy" not in drawing.svg
 
 
 def test_a_result_that_is_no_number_is_the_worst() -> None:

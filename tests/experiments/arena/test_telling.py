@@ -68,3 +68,9 @@ def test_one_of_a_thing_is_told_as_one(
     arena(plan, tmp_path / "arena", progress="plain")
     told = capsys.readouterr().out
     assert "\n1 rule, 1 attack and none, f=1 of n=3, 1 seed: 2 runs to play, 1 at a time\n" in told
+
+
+def test_another_style_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="progress='loud' is not one of auto, plain, quiet, json"):
+        arena(load(None, ["data.name=digits"]), tmp_path / "arena", progress="loud")
+    assert list(tmp_path.iterdir()) == []

@@ -10,9 +10,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from fedsieve.experiments.arena.cell import DONE, FAILED, UNDEFINED, Score
 from fedsieve.experiments.arena.plan import NO_ATTACK, Cell, Plan
+
+if TYPE_CHECKING:
+    from fedsieve.learning.data import Task
 
 PENDING = "pending"
 """The state of what has not been played yet."""
@@ -99,7 +103,7 @@ class Board:
 
     plan: Plan
     scores: Mapping[Cell, Score]
-    task: str = "classification"
+    task: Task = "classification"
 
     @property
     def rules(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from fedsieve.experiments.arena.board import Board, Entry, Sample
 from fedsieve.experiments.arena.cell import DONE
 from fedsieve.experiments.arena.tables import WORDS, WORST, figure, nothing
 from fedsieve.experiments.drawing import COLOURS, INK, colour_bar, figure_of, shortened
+from fedsieve.experiments.quality import QUALITY
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
 LINES = ("-", "--", "-.", ":")
@@ -84,7 +85,7 @@ def _mean(board: Board, rule: str, attack: str, f: int, success: bool) -> float:
 def _quantity(board: Board, success: bool) -> str:
     if success:
         return "attack success rate"
-    return "test accuracy" if board.task == "classification" else "R^2"
+    return QUALITY[board.task].full
 
 
 def _number(

@@ -17,7 +17,7 @@ from fedsieve.experiments.build import Built, build
 from fedsieve.experiments.config import Config
 from fedsieve.experiments.interrupts import Wish, deferred_interrupt
 from fedsieve.experiments.run import manifest_of
-from fedsieve.experiments.voices import Style
+from fedsieve.experiments.voices import Style, require_style
 from fedsieve.learning.data import Dataset
 
 
@@ -46,9 +46,11 @@ def arena(plan: Plan, directory: Path, *, progress: Style = "quiet") -> Outcome:
 
     Raises:
         ConfigError: The base cannot be run, or the directory holds something else or is in use.
+        ValueError: ``progress`` is none of its names.
         WorkerError: No process could be started.
         KeyboardInterrupt: The user stopped it; what was done is kept.
     """
+    require_style(progress)
     archive, begun = Archive(directory), Archive(directory).begun
     archive.refuse_another(plan)
     _refuse_hopeless(plan)

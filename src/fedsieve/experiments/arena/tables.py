@@ -15,6 +15,7 @@ from fedsieve.experiments import statement
 from fedsieve.experiments.arena.board import PENDING, Board, Entry
 from fedsieve.experiments.arena.cell import DONE, FAILED, UNDEFINED
 from fedsieve.experiments.arena.plan import NO_ATTACK, THEN
+from fedsieve.experiments.quality import QUALITY
 
 WORST = "worst"
 """Heading of the column that repeats what a rule's most damaging attack leaves."""
@@ -57,7 +58,7 @@ def figure(board: Board, value: float, *, success: bool = False) -> str:
     """An accuracy or a success rate in percent, or the R^2 of a regression."""
     if not math.isfinite(value):
         return "nan"
-    return f"{100 * value:.1f}" if success or board.task == "classification" else f"{value:.3g}"
+    return f"{100 * value:.1f}" if success or QUALITY[board.task].share else f"{value:.3g}"
 
 
 def shown(board: Board, entry: Entry, *, success: bool = False) -> str:
@@ -73,7 +74,8 @@ def shown(board: Board, entry: Entry, *, success: bool = False) -> str:
 
 def measure(board: Board) -> str:
     """What the figures are."""
-    return "test accuracy in %" if board.task == "classification" else "R^2 on the test set"
+    quality = QUALITY[board.task]
+    return f"{quality.full} in %" if quality.share else quality.full
 
 
 def text(board: Board, width: int = 80) -> str:

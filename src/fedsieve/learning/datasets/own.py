@@ -47,7 +47,8 @@ def from_arrays(
         x_test: Test records, as ``x``.
         y_test: Test labels, as ``y``.
         name: Name for summaries.
-        classes: Number of classes; ``None`` takes the largest label + 1. 0 is a regression.
+        classes: Number of classes; ``None`` takes the largest label + 1, which then is at most the
+            number of records. 0 is a regression.
         mean: Subtracted from every record (images: after / 255); one number, or one per channel.
         std: Divides every record after that; > 0.
         owners: Natural owner of each training record, integers (N,).
@@ -72,6 +73,7 @@ def from_arrays(
     train, targets = _records(x, "x"), _labels(y, "y", classes)
     test, targets_test = _records(x_test, "x_test"), _labels(y_test, "y_test", classes)
     if classes is None:
+        _refuse_sparse_classes(targets, targets_test)
         classes = 0 if targets.is_floating_point() else 1 + max(_top(targets), _top(targets_test))
     for what, values in (("mean", mean), ("std", std)):
         if isinstance(values, tuple) and train.shape[1:2] != (len(values),):
@@ -191,6 +193,24 @@ def _labels(values: ArrayLike, place: str, classes: int | None) -> Tensor:
     if np.issubdtype(array.dtype, np.integer) or array.dtype == np.bool_:
         return _tensor(array, np.int64)
     raise ValueError(f"{place} has dtype {array.dtype}; allowed are integers and floats")
+
+
+def _refuse_sparse_classes(*labels: Tensor) -> None:
+    """Labels that count no classes, such as identities or amounts, would make a model of any size.
+
+    Raises:
+        ValueError: Classes up to the largest label would be more than there are records.
+    """
+    total = sum(map(len, labels))
+    for place, held in zip(("y", "y_test"), labels, strict=True):
+        if held.is_floating_point() or not len(held):
+            continue
+        if (top := int(held.max())) >= total:
+            raise ValueError(
+                f"{place}[{int(held.argmax())}]={top}: integers are taken as classes 0, 1, ..., "
+                f"and that would be {top + 1} classes for {total} records; allowed are labels "
+                f"0..{total - 1}, any with classes= (their number), or floats for a regression"
+            )
 
 
 def _top(labels: Tensor) -> int:
