@@ -130,5 +130,5 @@ def _code(code: CodeType) -> Iterator[str]:
 
 def _sum(tensor: Tensor) -> str:
     held = tensor.detach().cpu().contiguous()
-    raw = held.reshape(-1).view(torch.uint8).numpy().tobytes() if held.numel() else b""
-    return f"{held.dtype} {tuple(held.shape)} {hashlib.sha256(raw).hexdigest()}"
+    raw = held.reshape(-1).view(torch.uint8) if held.numel() else torch.empty(0, dtype=torch.uint8)
+    return f"{held.dtype} {tuple(held.shape)} {hashlib.sha256(raw.numpy().data).hexdigest()}"
