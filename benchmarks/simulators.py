@@ -101,6 +101,8 @@ def main() -> None:
             try:
                 if engine.environment in broken:
                     raise PeerError(broken[engine.environment])
+                if engine.module == REFERENCE_MODULE:
+                    run(engine, model, 1, args.timeout, "--idle")  # leaves its kernels on disk
                 measure(row, engine, args.rounds, args.timeout)
                 if engine.module == REFERENCE_MODULE:
                     measure_memory(row, engine, args.timeout)
