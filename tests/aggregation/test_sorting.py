@@ -69,13 +69,26 @@ def test_separates(n, ordered):
             assert np.array_equal(out[f : n - f], ranked[f : n - f])
 
 
+@pytest.mark.parametrize("n", range(1, 13))
+def test_tells_the_nearest_apart(n):
+    X = every_binary_column(n)
+    ranked = np.sort(X, axis=0)
+    for f in range(n):
+        out = run(sorting.nearest_network(n, f), X)
+        paired = [r for low in sorting.pairs_of(n, f) for r in (low, low + n - f)]
+        assert np.array_equal(out[paired], ranked[paired])
+        for part in (slice(f, n - f), [(n - 1) // 2, n // 2]):
+            assert np.array_equal(out[part].sum(0), ranked[part].sum(0))
+
+
 def test_published_sizes():
     sizes = {n: len(sorting.sorting_network(n)) for n in (8, 10, 16, 20, 25, 32, 50, 64)}
     assert sizes == {8: 19, 10: 32, 16: 63, 20: 103, 25: 140, 32: 191, 50: 403, 64: 543}
 
 
-def test_needs_fewer_steps_to_separate_than_to_sort():
-    assert len(sorting.separating_network(20, 4)) < len(sorting.sorting_network(20))
+def test_needs_fewer_steps_the_less_is_asked():
+    steps = [sorting.separating_network(20, 4), sorting.nearest_network(20, 4)]
+    assert [len(each) for each in (*steps, sorting.sorting_network(20))] == [88, 94, 103]
     assert sorting.separating_network(20, 0) == ()
 
 

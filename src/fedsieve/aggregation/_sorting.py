@@ -110,20 +110,43 @@ def sorting_network(n: int) -> Steps:
 def separating_network(n: int, f: int, *, ordered: bool = False) -> Steps:
     """The steps that matter when the order inside the lowest f and the top f does not.
 
-    Nor does the order of the middle ones, unless ``ordered``. Going backwards, a step between two
-    wires that what follows treats alike is superfluous; before a step that stays, its two wires are
-    alike, and like no other.
+    Nor does the order of the middle ones, unless ``ordered``.
     """
     middle = range(2, 2 + n - 2 * f) if ordered else [2] * (n - 2 * f)
-    alike = [0] * f + list(middle) + [1] * f
-    fresh = n + 2
+    return _telling_apart([0] * f + list(middle) + [1] * f)
+
+
+@cache
+def nearest_network(n: int, f: int) -> Steps:
+    """The steps that matter to the mean of the n - f values nearest to the median.
+
+    Those of a pair are told apart, and the median from the others: these count all, or none does.
+    """
+    pairs = pairs_of(n, f)
+    paired = {*pairs, *(r + n - f for r in pairs)}
+    median = {(n - 1) // 2, n // 2}
+    return _telling_apart([2 + r if r in paired else int(r in median) for r in range(n)])
+
+
+def _telling_apart(alike: list[int]) -> Steps:
+    """The steps of the sorting network that matter if wires with the same number are treated alike.
+
+    Going backwards, a step between two wires that what follows treats alike is superfluous; before
+    a step that stays, its two wires are alike, and like no other.
+    """
+    fresh = max(alike, default=0) + 1
     steps = []
-    for i, j in reversed(sorting_network(n)):
+    for i, j in reversed(sorting_network(len(alike))):
         if alike[i] != alike[j]:
             steps.append((i, j))
             alike[i] = alike[j] = fresh
             fresh += 1
     return tuple(reversed(steps))
+
+
+def pairs_of(n: int, f: int) -> range:
+    """The ranks r of which x_r or x_(r+n-f) is among the n - f nearest to the median."""
+    return range(max(n // 2 - (n - f), 0), min(f, n // 2))
 
 
 def _kernel(X: Tensor) -> _compiled.Kernel | None:
@@ -170,7 +193,7 @@ def _by_kernel(kernel: _compiled.Kernel, ranks: Ranks, X: Tensor) -> tuple[Tenso
 def _steps(n: int, f: int, nearest: bool) -> Steps:
     """Beyond `LARGEST_NETWORK` the kept values come in order, as a comparison sort leaves them."""
     if nearest:
-        return sorting_network(n)
+        return sorting_network(n) if n > LARGEST_NETWORK else nearest_network(n, f)
     return separating_network(n, f, ordered=n > LARGEST_NETWORK)
 
 
@@ -213,7 +236,7 @@ def _mean(rows: list[Tensor], f: int, nearest: bool) -> Tensor:
         total = total + row.double() * share
     if nearest:
         median = 0.5 * rows[(n - 1) // 2].double() + 0.5 * rows[n // 2].double()
-        for r in range(max(n // 2 - (n - f), 0), min(f, n // 2)):
+        for r in pairs_of(n, f):
             low, high = rows[r].double(), rows[r + n - f].double()
             slack = _compiled.TIE * (low.abs() + high.abs())
             total = total + torch.where(median - low <= high - median + slack, low, high) * share
