@@ -11,6 +11,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from fedsieve.learning._pooling import quicken
 from fedsieve.learning.layout import Layout, Slot
 
 
@@ -51,6 +52,7 @@ class FlatModel:
             if getattr(part, "inplace", False):
                 # A tapped activation must survive until the backward pass.
                 part.__dict__["inplace"] = False
+        quicken(self.module)
         _freeze(self.module)
         slots, start = [], 0
         for name, parameter in self.module.named_parameters():
